@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NotRequired, Optional, TypedDict
 
@@ -201,7 +201,7 @@ class KataNode(pulumi.ComponentResource):
         machine = unsecret(derived(_sum, identity))
         explained = [] if gone else explaining(name, node if isinstance(node, str) else name)
 
-        def hooks(machine_id: pulumi.Output[str] | None = None) -> pulumi.ResourceHookBinding:
+        def hooks(machine_id: Callable[[], Awaitable[str]] | None = None) -> pulumi.ResourceHookBinding:
             binding = member.hooks(machine_id) if member else pulumi.ResourceHookBinding()
             binding.on_error = [*explained, *(binding.on_error or [])]
             return binding
@@ -275,7 +275,6 @@ class KataNode(pulumi.ComponentResource):
             None,
             delete_before_replace=True,
         )
-        self.machine_id = read(system, "system", lambda looked: str(looked["machineId"]))
         source = pulumi.FileAsset(str(pyz))
         # It lies in the home of the login user, and an update alone sends nothing.
         user = set_or(args["connection"].get("user"), ROOT)
@@ -288,6 +287,11 @@ class KataNode(pulumi.ComponentResource):
 
         bounds = {f"{verb}Seconds": seconds for verb, seconds in VERB_SECONDS.items()}
         desired = text_of({"node": node, "program": digest, "docker": states["docker"], "kata": states["kata"], **bounds})
+
+        async def seen_id() -> str:
+            """The id of the machine that is about to be changed, as it was looked at."""
+            return str(result(await system.output("stdout").future() or "", "system")["machineId"])
+
         script = sent("converge.sh", "delivery")
         bound = sum(VERB_SECONDS.values()) + 60
         install = f"{offset} {length} {script_digest} {bound} {uploaded} {program} {digest} {owner}"
@@ -305,7 +309,7 @@ class KataNode(pulumi.ComponentResource):
             },
             upload,
             delete_before_replace=True,
-            **({"hooks": hooks(self.machine_id)} if member and not gone else {}),
+            **({"hooks": hooks(seen_id)} if member and not gone else {}),
         )
 
         def prove(known: str | None, bound: float, changed: str) -> str:
@@ -313,6 +317,8 @@ class KataNode(pulumi.ComponentResource):
             verb = f". {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} prove"
             return f"{root}timeout --kill-after=30 {int(bound)} sh -c '{verb}' # run {changed}"
 
+        # As it is now: where the machine was installed again and has its former key, -system is the same.
+        self.machine_id = read(converge, "converge", lambda brought: str(brought["machineId"]))
         # Another proof for each run that took a step, and not only for other settings: where one failed, and the former settings
         # come back, `-converge` changes the node once more, and the state still holds the proof from before.
         changed = read(converge, "converge", lambda brought: str(brought["run"]))

@@ -293,7 +293,7 @@ def test_a_node_s_result_is_checked_before_anything_is_taken_from_it(text: str, 
 
 def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> None:
     for verb, key in (("converge", "dockerVersion"), ("system", "machineId")):
-        assert result_of(json.dumps({"verb": verb, key: "x", "run": "0"}), verb, "n")[key] == "x"
+        assert result_of(json.dumps({"verb": verb, "machineId": "", key: "x", "run": "0"}), verb, "n")[key] == "x"
         for document in ({"verb": verb}, {"verb": verb, key: 7}):
             with pytest.raises(NodeError, match=f"its key {key} is"):
                 result_of(json.dumps(document), verb, "n")
@@ -301,7 +301,7 @@ def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> 
 
 @pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n", "Logo\n\x1b[?25h", "\x1b]0;a@n1\x07"])
 def test_the_verb_s_own_result_is_taken_whatever_the_login_shell_printed_first(before: str) -> None:
-    text = before + '{"verb": "converge", "dockerVersion": "27.5.1", "run": "0"}'
+    text = before + '{"verb": "converge", "dockerVersion": "27.5.1", "run": "0", "machineId": ""}'
     assert result_of(text, "converge", "n-converge")["dockerVersion"] == "27.5.1"
 
 
@@ -347,11 +347,11 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
 def test_machine_that_is_gone_does_not_hold_up_the_upgrade_from_a_version_that_printed_something_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It keeps what it had, and can print nothing else any more: -system of that version had no verb."""
+    """It keeps what it had, and can print nothing else any more."""
     plain = Recorder.new_resource
 
     def kept(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        before = {"n-system": {"id": "debian", "versionId": "12"}, "n-proof": STDOUT["proof"]}
+        before = {"n-converge": {"verb": "converge", "dockerVersion": "27.5.1"}, "n-proof": STDOUT["proof"]}
         known, outputs = plain(self, args)
         return known, outputs | ({"stdout": json.dumps(before[args.name])} if args.name in before else {})
 
@@ -363,6 +363,23 @@ def test_machine_that_is_gone_does_not_hold_up_the_upgrade_from_a_version_that_p
     assert (summary["machineId"], summary["dockerVersion"], summary["guestKernel"]) == ("", "", "6.12.0")
     with pytest.raises(pulumi.RunError, match=r"\[result-missing\]"):
         run(program())
+
+
+def test_machine_id_is_that_of_the_last_run_and_not_of_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a host that was installed again, with its former key, and that `kata-nodes cure` has set up."""
+    plain = Recorder.new_resource
+
+    def installed_again(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        known, outputs = plain(self, args)
+        stdout = outputs.get("stdout", "")
+        return known, outputs | ({"stdout": stdout.replace("id-of-n", "new-id")} if args.name == "n-converge" else {})
+
+    def program() -> None:
+        node = KataNode("n", SMALLEST)
+        pulumi.export("ids", [node.machine_id, node.summary["machineId"]])
+
+    monkeypatch.setattr(Recorder, "new_resource", installed_again)
+    assert run(program).outputs["ids"] == ["new-id", "new-id"]
 
 
 def test_node_that_a_run_leaves_out_is_not_known_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,7 +236,10 @@ def test_a_home_that_root_may_not_read_is_refused_before_anything_is_sent(tmp_pa
     """As on NFS with root_squash. Lost if this fails: the installation says that the program's folder cannot be written, or that
     there is no upload, which is sent again and again."""
     node = Node(tmp_path)
-    node.log_in(f'case "$*" in "-n timeout 30 test -r "*) [ -r "$6" ] || exit 2; {"exit 1" if closed else ":"} ;; esac\n{SUDO["sudo"]}')
+    reads = 'case "$*" in "-n timeout 30 test -r "*) [ -r "$6" ] || exit 2; [ ! -e "$NODE/closed" ] || exit 1 ;; esac\n'
+    node.log_in(f"{reads}{SUDO['sudo']}")
+    if closed:
+        (tmp_path / "closed").touch()
     node.fake("uname", "[ $1 = -m ] && echo x86_64 || echo node\n")
     (tmp_path / "os-release").write_text("ID=debian\nVERSION_ID=12\n")
     home = tmp_path / "home"
