@@ -32,6 +32,7 @@ def result(command: str, node: str) -> dict[str, Any] | None:
     """What a command of a node prints."""
     if PROOF.search(command):
         return evidence(node)
+    machine = {"machineId": hashlib.sha256(node.encode()).hexdigest()[:32]}
     if " converge " in command:
         return {
             "verb": "converge",
@@ -40,10 +41,11 @@ def result(command: str, node: str) -> dict[str, Any] | None:
             "taken": ["preflight", "docker", "kata"],
             "run": "0" * 16,
             "dockerVersion": "27.5.1",
+            **machine,
         }
     if "--remove" in command:
         return None
-    return {"verb": "system", "id": "debian", "versionId": "13", "machineId": hashlib.sha256(node.encode()).hexdigest()[:32]}
+    return {"verb": "system", "id": "debian", "versionId": "13", **machine}
 
 
 class _Host(asyncssh.SSHServer):

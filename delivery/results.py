@@ -43,7 +43,7 @@ def are_rungs(value: object) -> bool:
 
 FIELDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
     "system": {"machineId": is_text},
-    "converge": {"dockerVersion": is_text, "run": is_run},
+    "converge": {"dockerVersion": is_text, "run": is_run, "machineId": is_text},
     "prove": {
         "passed": lambda value: value is True,  # a proof that fails ends with an error
         "node": is_text,

@@ -14,6 +14,8 @@ STEP, SENT = "converge", "upload"
 RESOURCES = {"preflight": [STEP], "docker": [STEP], "kata": [STEP], "prove": [], "program": [SENT]}
 """Verb that puts a difference right -> resources that run it."""
 PROOF = "proof"
+ALL = {"system", SENT, STEP, PROOF}
+"""What a node has after a run that did not end early."""
 FOLLOWED = ("create", "replace", "prove")
 """Repairs of an object after which others take another value from it: its name, the Job that is the proof."""
 
@@ -22,8 +24,9 @@ def flags(answers: "Answers") -> list[str] | None:
     """Flags of `pulumi up` for all nodes and objects with differences; None where nothing can be repaired, and no flag where it
     takes the whole `up`.
 
-    Each node is proven again: what its last proof was of has been changed in between. Where a node was never proven, the rest
-    of its resources is made too. Objects are refreshed first: the engine compares with what its state has of them.
+    Each node is proven again: what its last proof was of has been changed in between. Where a node lacks one of its resources,
+    since its last run ended early, the rest of them is made too. Objects are refreshed first: the engine compares with what its
+    state has of them.
     """
     replaced, targets, whole = _of_nodes(answers.nodes)
     whole = whole or bool(answers.unfinished)
@@ -44,15 +47,14 @@ def flags(answers: "Answers") -> list[str] | None:
 
 
 def _of_nodes(measured: "Iterable[Measured]") -> tuple[list[str], list[str], bool]:
-    """URNs that are replaced, those that follow, and whether there is a node without a proof, so that everything else is made
-    too."""
+    """URNs that are replaced, those that follow, and whether a node lacks a resource, so that everything else is made too."""
     urns: list[str] = []
     followers: list[str] = []
     whole = False
     for measurement in measured:
         if not measurement.differences:
             continue
-        if PROOF not in measurement.host.urns:
+        if not measurement.host.urns.keys() >= ALL:
             whole = True
         resources = [*(name for item in measurement.differences for name in RESOURCES.get(str(item["verb"]), [])), PROOF]
         urns += [urn for name in dict.fromkeys(resources) if (urn := measurement.host.urns.get(name))]
@@ -69,5 +71,7 @@ def proofs(measured_names: Iterable[str], urns: dict[str, dict[str, str]]) -> li
             raise FleetError(f"The stack has no node {name!r}. Its nodes: {', '.join(urns) or 'none'}.")
         if PROOF not in urns[name]:
             raise FleetError(f"Node {name} has no proof yet: run `pulumi up`, which makes it.")
+        if not urns[name].keys() >= ALL:
+            raise FleetError(f"The last run on node {name} ended early: run `pulumi up`, which also proves it.")
         chosen += ["--target-replace", urns[name][PROOF]]
     return chosen

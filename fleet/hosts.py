@@ -48,7 +48,8 @@ class Host:
     proof_settings: Mapping[str, Any]
     """Of the proof in the state, what its digest does not cover (NOT_IN_DIGEST)."""
     urns: Mapping[str, str]
-    """What each of its resources is for (`docker`, `proof`, …) -> its URN."""
+    """What each of its resources is for (`converge`, `proof`, …) -> its URN. Without those that were taken out for another one,
+    which then failed."""
     gone: bool
     """Whether the stack's file says that the machine no longer exists."""
     differences: tuple[Difference, ...]
@@ -153,7 +154,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
         proven=proof.get("modified"),
         promises=tuple(promise for promise in promises if isinstance(promise, str)),
         proof_settings={key: value for key, value in (proof_document or {}).items() if key in NOT_IN_DIGEST},
-        urns={which: str(part["urn"]) for which, part in parts.items()},
+        urns={which: str(part["urn"]) for which, part in parts.items() if not part.get("pendingReplacement")},
         gone=gone,
         differences=tuple(_settings(proof_document, evidence, settings_digest)),
     )

@@ -129,6 +129,8 @@ CATALOGUE: dict[str, Failure] = {
         "Run it again: pulumi up --replace with the URN of {resource}",
         {
             "python": "Run again; if it happens again, check that python3 on the node is complete",
+            "look": "Run pulumi up without --target; where that does not help, pulumi up --replace with the URN of {resource}, "
+            "which undoes the node and sets it up again",
         },
     ),
     "file-unreadable": Failure(
@@ -142,6 +144,7 @@ CATALOGUE: dict[str, Failure] = {
             "root": "Run the program as root",
             "proc": "Mount /proc on the node",
             "upload": "Send it again: pulumi up --replace with the URN of the node's -upload",
+            "home": "Log in as root, or as a user whose home root may read",
             "apt-user": "Let {user} read it: chmod a+r {path}, and chmod a+x each folder above it",
         },
     ),

@@ -73,6 +73,10 @@ check_root() {
                 "Allow it (NOPASSWD) for this user, set the secret sudoPassword, or log in as root. [no-sudo]"
             ;;
     esac
+    # It takes the upload from there: a home on NFS, or an encrypted one, can be closed to it.
+    [ -z "${probe:-}" ] || { chmod a+r "$probe" && sudo -n timeout 30 test -r "$probe"; } ||
+        fail "root may not read $HOME, where user $(id -un) logs in, and nothing was changed there." \
+            "Log in as root, or as a user whose home root may read. [file-unreadable]"
 }
 
 root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
@@ -94,8 +98,11 @@ whole() {
     return 1
 }
 
-# It needs its own text to become root.
-bootstrap() { KATA_NODES_SCRIPT=$text sh -c "$text" bootstrap.sh --undo "$@"; }
+# It needs its own text to become root. That of an earlier version, as on a machine that was put back to a snapshot, knows another word.
+bootstrap() {
+    case $text in *--undo*) word=--undo ;; *) word=--remove ;; esac
+    KATA_NODES_SCRIPT=$text sh -c "$text" bootstrap.sh "$word" "$@"
+}
 
 remove_program() {
     if file=$(whole 'nodekit-????????????.pyz*'); then

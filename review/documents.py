@@ -51,13 +51,15 @@ class Resource:
     replaced_by: tuple[str, ...] = ()
     """Inputs of which a change is a replacement."""
     noted: frozenset[str] = frozenset()
-    """Inputs that the engine reports as different: it knows even where the document shows two equal `[secret]`."""
+    """Paths within the inputs, such as spec.template or triggers[0], that the engine reports as different: it knows even where
+    the document shows two equal `[secret]`."""
 
     @property
     def changed(self) -> frozenset[str]:
         """Names of the inputs that differ."""
         old, new = self.old or {}, self.new or {}
-        return self.noted | {key for key in {*old, *new} if old.get(key) != new.get(key)}
+        noted = {path.split(".")[0].split("[")[0] for path in self.noted}
+        return frozenset(noted | {key for key in {*old, *new} if old.get(key) != new.get(key)})
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     if op == "update" and was == now and "outputs" in new:
         # A refresh can find what differs in the outputs alone.
         was, now = (_dict(plain(state.get("outputs"))) for state in (old, new))
-    # Paths such as spec.template or triggers[0]: their first name is the input.
-    noted = {str(path).split(".")[0].split("[")[0] for path in _dict(step.get("detailedDiff"))}
+    noted = {str(path) for path in _dict(step.get("detailedDiff"))}
     return Resource(
         urn=urn,
         type=_text(state.get("type")),

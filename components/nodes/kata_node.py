@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NotRequired, Optional, TypedDict
 
@@ -70,6 +70,7 @@ def result_of(text: str, verb: str, resource: str) -> dict[str, Any]:
         raise NodeError(
             "result-missing",
             f"Resource {resource} has recorded no result of the verb {verb}, but {text[:80]!r}: {printable(str(error), 200)}",
+            "look" if verb == "system" else "",
             resource=resource,
         ) from None
 
@@ -200,7 +201,7 @@ class KataNode(pulumi.ComponentResource):
         machine = unsecret(derived(_sum, identity))
         explained = [] if gone else explaining(name, node if isinstance(node, str) else name)
 
-        def hooks(machine_id: pulumi.Output[str] | None = None) -> pulumi.ResourceHookBinding:
+        def hooks(machine_id: Callable[[], Awaitable[str]] | None = None) -> pulumi.ResourceHookBinding:
             binding = member.hooks(machine_id) if member else pulumi.ResourceHookBinding()
             binding.on_error = [*explained, *(binding.on_error or [])]
             return binding
@@ -213,6 +214,10 @@ class KataNode(pulumi.ComponentResource):
                 options |= LEFT_ALONE
             elif explained or member:
                 options["hooks"] = hooks()
+            if which != "system":
+                # Where a program protects its node, these can be replaced all the same, as by another node program:
+                # the engine replaces nothing that is protected. What undoes the node is the first.
+                options["protect"] = False
             options |= others
             # Only the first waits for what the node depends on: each of the others waits for the one before.
             waiting = {"depends_on": after} if after else {}
@@ -232,9 +237,13 @@ class KataNode(pulumi.ComponentResource):
             return child(which, "Command", {**left, **common}, after, **others)
 
         def result(text: str, verb: str) -> dict[str, Any]:
-            """The verb's result; of a machine that is gone and never had it, one that says nothing."""
-            child = f"{name}-{'proof' if verb == 'prove' else verb}"
-            return dict(UNPROVEN) if gone and not text else result_of(text, verb, child)
+            """The verb's result; of a machine that is gone and never had it, or one of another version, one that says nothing."""
+            try:
+                return result_of(text, verb, f"{name}-{'proof' if verb == 'prove' else verb}")
+            except NodeError:
+                if gone:  # nothing can be run again there
+                    return dict(UNPROVEN)
+                raise
 
         def read(step: PluginResource, verb: str, value: Callable[[dict[str, Any]], Any]) -> pulumi.Output[Any]:
             """A value of the verb's result. Pulumi 3.255 and older has no text of a node that `--target` leaves out."""
@@ -266,7 +275,6 @@ class KataNode(pulumi.ComponentResource):
             None,
             delete_before_replace=True,
         )
-        self.machine_id = read(system, "system", lambda looked: str(looked["machineId"]))
         source = pulumi.FileAsset(str(pyz))
         # It lies in the home of the login user, and an update alone sends nothing.
         user = set_or(args["connection"].get("user"), ROOT)
@@ -279,6 +287,11 @@ class KataNode(pulumi.ComponentResource):
 
         bounds = {f"{verb}Seconds": seconds for verb, seconds in VERB_SECONDS.items()}
         desired = text_of({"node": node, "program": digest, "docker": states["docker"], "kata": states["kata"], **bounds})
+
+        async def seen_id() -> str:
+            """The id of the machine that is about to be changed, as it was looked at."""
+            return str(result(await system.output("stdout").future() or "", "system")["machineId"])
+
         script = sent("converge.sh", "delivery")
         bound = sum(VERB_SECONDS.values()) + 60
         install = f"{offset} {length} {script_digest} {bound} {uploaded} {program} {digest} {owner}"
@@ -291,14 +304,12 @@ class KataNode(pulumi.ComponentResource):
                 "update": derived(lambda text, sent: f"{start} again # machine {text}, upload {sent}", machine, upload.id),
                 "stdin": stdin_of(derived(lambda text: script + text, desired)),
                 # Where Docker was changed and Kata then fails, the state must not keep the Docker that was there before: with its
-                # settings back, the next `up` would see no change. Kata alone is one transaction on the node. Where a program
-                # protects its node, this and the proof can be replaced all the same: what undoes the node is `-system`.
+                # settings back, the next `up` would see no change. Kata alone is one transaction on the node.
                 "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), states["docker"])],
             },
             upload,
             delete_before_replace=True,
-            protect=False,
-            **({"hooks": hooks(self.machine_id)} if member and not gone else {}),
+            **({"hooks": hooks(seen_id)} if member and not gone else {}),
         )
 
         def prove(known: str | None, bound: float, changed: str) -> str:
@@ -306,6 +317,8 @@ class KataNode(pulumi.ComponentResource):
             verb = f". {PROGRAM_FOLDER}/run.sh; nodekit {digest[:12]} prove"
             return f"{root}timeout --kill-after=30 {int(bound)} sh -c '{verb}' # run {changed}"
 
+        # As it is now: where the machine was installed again and has its former key, -system is the same.
+        self.machine_id = read(converge, "converge", lambda brought: str(brought["machineId"]))
         # Another proof for each run that took a step, and not only for other settings: where one failed, and the former settings
         # come back, `-converge` changes the node once more, and the state still holds the proof from before.
         changed = read(converge, "converge", lambda brought: str(brought["run"]))
@@ -319,7 +332,6 @@ class KataNode(pulumi.ComponentResource):
             converge,
             # One that was asked for and fails must not leave the one before: the next `up` would see no change, and pass.
             delete_before_replace=True,
-            protect=False,
         )
 
         self.evidence = read(self.proof, "prove", lambda proof: proof)

@@ -1,7 +1,7 @@
 """Changes the nodes of a cluster in waves: each is cordoned and drained before, and uncordoned once it is proven."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NotRequired, TypedDict
@@ -111,8 +111,11 @@ class Member:
         self._stopped: pulumi.ErrorHook | None = None
         self._drain: pulumi.ResourceHook | None = None
 
-    def hooks(self, machine_id: pulumi.Output[str] | None = None) -> pulumi.ResourceHookBinding:
-        """Of a command on the machine; with `machine_id` one that restarts what runs there, so its node is drained before."""
+    def hooks(self, machine_id: Callable[[], Awaitable[str]] | None = None) -> pulumi.ResourceHookBinding:
+        """Of a command on the machine; with `machine_id` one that restarts what runs there, so its node is drained before.
+
+        `machine_id` raises NodeError where it is not known.
+        """
         binding = pulumi.ResourceHookBinding()
         if not calls_back():
             return binding
@@ -124,10 +127,10 @@ class Member:
             binding.on_error = [self._stopped]
         return binding
 
-    def _before(self, machine_id: pulumi.Output[str]) -> Any:
+    def _before(self, machine_id: Callable[[], Awaitable[str]]) -> Any:
         async def drain(_: pulumi.ResourceHookArgs) -> None:
             try:
-                await self.waves.empty(self.host, str(await machine_id.future()))
+                await self.waves.empty(self.host, await machine_id())
             except NodeError as error:
                 await self._tell()  # an error hook is not called where a hook before fails
                 raise pulumi.RunError(error.sentence()) from None

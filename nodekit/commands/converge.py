@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from pathlib import Path
 
 from nodekit import progress
@@ -14,12 +15,13 @@ from nodekit.rules.node_state import ConvergeState
 
 STEPS = ("preflight", "docker", "kata")
 """Verbs, in their order."""
+MACHINE_ID = "[0-9a-f]{32}"
 
 
 def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Take the steps that this node has not taken for its `desired` state, a ConvergeState.
 
-    `taken` names them, and `run` the last run that took one.
+    `taken` names them, and `run` the last run that took one. `machineId` is that of machine-id(5), empty where there is none yet.
 
     Raises NodeError as their verbs do, each of which undoes what it began, and `run-ended` where the connection was cut while a
     step was taken: that is ended, and no other begins. Earlier steps stay taken.
@@ -49,4 +51,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         else:
             progress.say(f"step {step}: taken before, and nothing of it has changed since")
         versions[step] = version
-    return {"node": state.node, "changed": changed, "taken": taken, "run": record.run, "dockerVersion": versions["docker"]}
+    return {
+        "node": state.node,
+        "changed": changed,
+        "taken": taken,
+        "run": record.run,
+        "dockerVersion": versions["docker"],
+        "machineId": machine.strip() if re.fullmatch(MACHINE_ID, machine.strip()) else "",
+    }

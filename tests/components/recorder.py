@@ -104,8 +104,8 @@ class Recorder(mocks.Mocks):
             }
         if args.typ.startswith("command:") and not self.preview:
             answer = next((a for end, a in STDOUT.items() if args.name.endswith(end)), {})
-            if answer.get("verb") == "system":
-                answer = {**answer, "machineId": f"id-of-{args.name.removesuffix('-system')}"}
+            if answer.get("verb") in ("system", "converge"):
+                answer = {**answer, "machineId": f"id-of-{args.name.rpartition('-')[0]}"}
             outputs |= {"stdout": json.dumps(answer) if "create" in args.inputs else "", "stderr": ""}
         return f"{args.name}-id", outputs
 

@@ -181,8 +181,8 @@ def test_a_node_that_was_undone_gets_the_program_again(monkeypatch: pytest.Monke
 def test_what_of_a_protected_node_undoes_nothing_can_be_replaced() -> None:
     commands = run(lambda: KataNode("n", SMALLEST, pulumi.ResourceOptions(protect=True))).by_name
     protected = {name for name, command in commands.items() if command.request.protect}
-    assert protected == {"n", "n-system", "n-upload"}
-    assert {*commands} - protected == {"n-converge", "n-proof", "kata-nodes-test"}
+    assert protected == {"n", "n-system"}
+    assert {*commands} - protected == {"n-upload", "n-converge", "n-proof", "kata-nodes-test"}
 
 
 def test_every_verb_reads_what_its_component_writes() -> None:
@@ -257,6 +257,13 @@ def test_what_a_resource_recorded_is_no_result_unless_it_is_the_verb_s_own(text:
     assert caught.value.code == "result-missing" and "n-converge" in caught.value.remedy
 
 
+def test_who_is_told_to_replace_what_undoes_the_node_is_told_what_else_helps_and_what_it_does() -> None:
+    """As after `pulumi up --target` of another resource, in a stack of an earlier version, whose -system printed no verb."""
+    with pytest.raises(NodeError) as caught:
+        result_of('{"id": "debian", "versionId": "12"}', "system", "n-system")
+    assert caught.value.remedy.startswith("Run pulumi up without --target; ") and "undoes the node" in caught.value.remedy
+
+
 PROVEN = STDOUT["proof"]
 
 
@@ -286,7 +293,7 @@ def test_a_node_s_result_is_checked_before_anything_is_taken_from_it(text: str, 
 
 def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> None:
     for verb, key in (("converge", "dockerVersion"), ("system", "machineId")):
-        assert result_of(json.dumps({"verb": verb, key: "x", "run": "0"}), verb, "n")[key] == "x"
+        assert result_of(json.dumps({"verb": verb, "machineId": "", key: "x", "run": "0"}), verb, "n")[key] == "x"
         for document in ({"verb": verb}, {"verb": verb, key: 7}):
             with pytest.raises(NodeError, match=f"its key {key} is"):
                 result_of(json.dumps(document), verb, "n")
@@ -294,7 +301,7 @@ def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> 
 
 @pytest.mark.parametrize("before", ["", "Welcome to rack 7!\n", "{}\n\n", "Welcome!\r\n", "Logo\n\x1b[?25h", "\x1b]0;a@n1\x07"])
 def test_the_verb_s_own_result_is_taken_whatever_the_login_shell_printed_first(before: str) -> None:
-    text = before + '{"verb": "converge", "dockerVersion": "27.5.1", "run": "0"}'
+    text = before + '{"verb": "converge", "dockerVersion": "27.5.1", "run": "0", "machineId": ""}'
     assert result_of(text, "converge", "n-converge")["dockerVersion"] == "27.5.1"
 
 
@@ -335,6 +342,44 @@ def test_nothing_is_run_on_a_machine_that_is_gone_however_far_it_came() -> None:
         assert not {"create", "update"} & set(inputs) and inputs["connection"]["dialErrorLimit"] == 0, child
     assert {"delete"} <= set(ended.by_name["n-system"].inputs)
     assert ended.outputs["summary"]["dockerVersion"] == ""
+
+
+def test_machine_that_is_gone_does_not_hold_up_the_upgrade_from_a_version_that_printed_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps what it had, and can print nothing else any more."""
+    plain = Recorder.new_resource
+
+    def kept(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        before = {"n-converge": {"verb": "converge", "dockerVersion": "27.5.1"}, "n-proof": STDOUT["proof"]}
+        known, outputs = plain(self, args)
+        return known, outputs | ({"stdout": json.dumps(before[args.name])} if args.name in before else {})
+
+    def program(**args: Any) -> Any:
+        return lambda: pulumi.export("summary", KataNode("n", {**SMALLEST, **args}).summary)  # type: ignore[typeddict-item]
+
+    monkeypatch.setattr(Recorder, "new_resource", kept)
+    summary = run(program(gone=True)).outputs["summary"]
+    assert (summary["machineId"], summary["dockerVersion"], summary["guestKernel"]) == ("", "", "6.12.0")
+    with pytest.raises(pulumi.RunError, match=r"\[result-missing\]"):
+        run(program())
+
+
+def test_machine_id_is_that_of_the_last_run_and_not_of_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a host that was installed again, with its former key, and that `kata-nodes cure` has set up."""
+    plain = Recorder.new_resource
+
+    def installed_again(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        known, outputs = plain(self, args)
+        stdout = outputs.get("stdout", "")
+        return known, outputs | ({"stdout": stdout.replace("id-of-n", "new-id")} if args.name == "n-converge" else {})
+
+    def program() -> None:
+        node = KataNode("n", SMALLEST)
+        pulumi.export("ids", [node.machine_id, node.summary["machineId"]])
+
+    monkeypatch.setattr(Recorder, "new_resource", installed_again)
+    assert run(program).outputs["ids"] == ["new-id", "new-id"]
 
 
 def test_node_that_a_run_leaves_out_is_not_known_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

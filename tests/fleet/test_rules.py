@@ -123,6 +123,22 @@ def test_a_proof_from_before_a_run_that_took_a_step_is_none(of: str) -> None:
     assert host.state.docker is not None, "and what it took is known"
 
 
+@pytest.mark.parametrize("taken_out", ["system", "upload", "converge"])
+def test_a_node_whose_resource_was_taken_out_for_another_which_failed_is_cured_by_a_whole_up(taken_out: str) -> None:
+    """Lost if this fails: `cure` and `prove` prove a node on which a step failed, and `destroy` does not undo one whose -system
+    was never made again."""
+    state = deployment()
+    (resource,) = (resource for resource in state["resources"] if resource["urn"].endswith(f"-{taken_out}"))
+    resource["pendingReplacement"] = True
+    (host,) = hosts.of(state)
+    differences = [{**Difference("setting", "x", "program").as_dict(), "traces": []}]
+    measured = Measured(host, {"verb": "compare", "differences": differences}, None, 1.0)
+    flags = cure.flags(Answers([measured], []))
+    assert flags is not None and not {"--target", "--target-replace"} & {*flags} and resource["urn"] not in flags
+    with pytest.raises(FleetError, match=r"The last run on node n1 ended early: run `pulumi up`"):
+        cure.proofs(["n1"], {"n1": dict(host.urns)})
+
+
 @pytest.mark.parametrize("former", ["program", "preflight", "docker", "kata"])
 def test_a_state_of_the_version_with_a_command_for_each_step_is_refused_with_what_to_do(former: str) -> None:
     state = deployment()

@@ -125,6 +125,15 @@ def test_a_machine_that_came_from_an_image_of_a_node_takes_every_step(stage: Sta
     assert stage.run() == ["preflight", "docker", "kata"] and stage.run() == []
 
 
+@pytest.mark.parametrize(("text", "known"), [("a1" * 16, "a1" * 16), ("", ""), ("uninitialized", ""), ('"}', ""), (None, "")])
+def test_machine_id_is_that_by_which_a_cluster_knows_the_machine_now(stage: Stage, text: str | None, known: str) -> None:
+    """Lost if this fails: the node of a host that was installed again with its former key gets no label, and stays cordoned."""
+    stage.run()
+    (stage.root / "etc/machine-id").unlink() if text is None else stage.machine_id(text)
+    for _ in range(2):
+        assert converge.run(copy.deepcopy(STATE), stage.root)["machineId"] == known
+
+
 def refuse(desired: dict[str, object], root: Path) -> dict[str, object]:
     raise NodeError("command-failed", "it failed")
 

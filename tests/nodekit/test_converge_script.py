@@ -1,16 +1,20 @@
 """What -converge and -system run on a machine, which a mount namespace plays. Lost if these fail: an update that installs what is
 in place, which takes longer than all the rest of it; or one that runs a program which is not the stack's."""
 
+import hashlib
+import io
 import json
 import shlex
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from delivery import login
+from delivery.bundle import BOOTSTRAP
 from delivery.scripts import sent
 from tests.nodekit.namespace_node import ASKING, BOUND, PASSWORD, STATE, SUDO, Node, needs_namespace, program
 
@@ -225,3 +229,37 @@ def test_a_user_who_cannot_become_root_is_told_before_anything_is_sent(tmp_path:
     result = node.inside("sh", "-s", stdin=SYSTEM)
     assert (result.returncode, f"[{code}]" in result.stderr) == ((1, True) if code else (0, False)), result.stderr
     assert not list((tmp_path / "lib").glob("kata-nodes*"))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_home_that_root_may_not_read_is_refused_before_anything_is_sent(tmp_path: Path, closed: bool) -> None:
+    """As on NFS with root_squash. Lost if this fails: the installation says that the program's folder cannot be written, or that
+    there is no upload, which is sent again and again."""
+    node = Node(tmp_path)
+    reads = 'case "$*" in "-n timeout 30 test -r "*) [ -r "$6" ] || exit 2; [ ! -e "$NODE/closed" ] || exit 1 ;; esac\n'
+    node.log_in(f"{reads}{SUDO['sudo']}")
+    if closed:
+        (tmp_path / "closed").touch()
+    node.fake("uname", "[ $1 = -m ] && echo x86_64 || echo node\n")
+    (tmp_path / "os-release").write_text("ID=debian\nVERSION_ID=12\n")
+    home = tmp_path / "home"
+    result = node.inside("env", f"HOME={home}", "sh", "-s", stdin=SYSTEM)
+    assert result.returncode == closed, result.stderr
+    line = f"error: node: root may not read {home}, where user admin logs in, and nothing was changed there. Log in as root, or"
+    assert (line in result.stderr) == ("[file-unreadable]" in result.stderr) == closed
+    assert [file.name for file in home.iterdir()] == [".kata-nodes.pyz"]
+
+
+def test_a_node_that_was_put_back_to_an_earlier_version_is_undone_by_the_words_of_that_one(node: Node) -> None:
+    """As by a snapshot. Lost if this fails: no `destroy` ends, and what it says has nothing to do with it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(BOOTSTRAP, 'case $1 in --remove) echo "$@" >"$NODE/removal" ;; *) exit 1 ;; esac\n')
+    earlier = hashlib.sha256(file.getvalue()).hexdigest()[:12]
+    folder = node.root / "lib/kata-nodes"
+    for program_file in folder.glob("nodekit-*"):
+        program_file.unlink()
+    (folder / f"nodekit-{earlier}.pyz").write_bytes(file.getvalue())
+    (folder / f"nodekit-{earlier}.pyz").chmod(0o644)
+    result = node.run("--remove", *STACK)
+    assert (result.returncode, node.log("removal")) == (0, f"--remove {STACK[0]} {STACK[1]}\n"), result.stderr

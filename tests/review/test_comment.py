@@ -190,6 +190,9 @@ def test_another_machine_is_told_although_both_identities_read_secret() -> None:
     docker = {**same, "triggers": ["[secret]", "other"]}
     noted = {"triggers[1]": {"kind": "update-replace", "inputDiff": True}}
     assert words not in comment.plan("s", read(node({}, {}), child("converge", same, docker, detailedDiff=noted)))
+    # A mirror's address can be a secret, and with it all that is made of Docker's settings.
+    hidden = {**same, "triggers": ["key", "[secret]"]}
+    assert words not in comment.plan("s", read(node({}, {}), child("converge", hidden, hidden, detailedDiff=noted)))
 
 
 def test_node_that_an_earlier_version_made_gets_the_program_of_this_one_and_nothing_else_is_said_of_it() -> None:
