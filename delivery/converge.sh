@@ -15,8 +15,8 @@ fail() {
 
 holds() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$2  -" ]; }
 
-# Whether the stack had this very program installed here before, under this name, and has sent no copy since. Not where the stack makes
-# the node anew, and not on another machine: one that was made of an image of the node.
+# Whether the stack had this very program installed here before, under this name, and has sent no copy since. Not where the stack
+# creates the resource, and not on another machine: one that was made from an image of the node.
 is_installed() {
     [ "${6:-}" = again ] && [ ! -e "$1" ] && [ -s "$FOLDER/run.sh" ] && [ "$(cat "$FOLDER/stack")" = "$4" ] &&
         grep -Fxqe "$5" "$FOLDER/names" && [ "$(cat "$FOLDER/machine")" = "$(cat /etc/machine-id)" ] &&

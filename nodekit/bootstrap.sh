@@ -448,7 +448,7 @@ install_program() {
         changed=true
     fi
     record_owner "${4:-}" "${5:-}" "${6:-}"
-    [ "${6:-}" = again ] || rm -f "$FOLDER/converged.json" # a node that is made anew gets every step
+    [ "${6:-}" = again ] || rm -f "$FOLDER/converged.json" # a resource that is created, and not updated, takes every step
     holds "$target.copy" || copy_program
     chmod 0644 "$target" "$target.copy" # what reads them as the login user finds neither otherwise
     [ -n "$(compiled)" ] && [ "$(compiled)" = "$(cat "$target.compiled.sum" 2>/dev/null)" ] || compile_program ||

@@ -263,7 +263,7 @@ class KataNode(pulumi.ComponentResource):
         # Whether the login user can become root is seen before anything is sent, and before the state has this login for the end.
         look = f"{run}--as-user timeout 60 sh -s -- --with-password" if password else "timeout 60 sh -s"
         # No triggers here: another machine behind the address is an update, since nothing can be removed any more from the one
-        # before. One that is made anew undoes the node first.
+        # before. To replace this one undoes the node first.
         system = command(
             "system",
             {

@@ -11,7 +11,7 @@ from nodekit.host.lock import node_lock
 from nodekit.host.proofs import FOLDER
 
 RECORD = f"{FOLDER}/converged.json"
-"""bootstrap.sh removes it where the stack makes the node anew, so that every step is taken."""
+"""bootstrap.sh removes it where the stack creates or replaces the resource, so that every step is taken."""
 RUN = "[0-9a-f]{16}"
 """How a run is named."""
 MAX_RECORD = 64 << 10

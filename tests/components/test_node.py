@@ -143,7 +143,7 @@ def test_what_is_brought_to_a_node_is_made_again_with_another_docker_or_machine_
 
 
 def test_what_is_brought_to_a_node_is_updated_by_its_own_command_line() -> None:
-    """A node that is made anew gets every step, and one that is updated those that have changed: `again` tells bootstrap.sh."""
+    """A command that is created takes every step, and one that is updated those that have changed: `again` tells bootstrap.sh."""
     before, after = (nodes({**SMALLEST, "kata": {"kernel_params": parameters}})["n-converge"] for parameters in ([], ["quiet"]))
     assert before.inputs["stdin"] != after.inputs["stdin"] and before.inputs["triggers"] == after.inputs["triggers"]
     assert " again # machine " in after.inputs["update"] and " again" not in after.inputs["create"]

@@ -1,4 +1,4 @@
-"""What a node's resources do that are made anew, or that a run left half done.
+"""What a node's resources do that are replaced, or that a run left half done.
 
 By the real engine on a real Debian, whose guests are emulated. Lost if these fail: a node that its stack calls proven while it
 is as another run left it.
@@ -30,23 +30,23 @@ def kept(printed: str) -> set[str]:
     return {*re.findall(r"step (\w+): taken before, and nothing of it has changed since", printed)}
 
 
-def anew(story: Story, which: str) -> str:
-    """What an `up` prints that makes one resource of the node anew."""
+def replaced(story: Story, which: str) -> str:
+    """What an `up` prints that replaces one resource of the node."""
     resources = story.checkout.state(STACK)["deployment"]["resources"]
     (urn,) = (resource["urn"] for resource in resources if resource["urn"].endswith(f"-{which}"))
     return story.checkout.pulumi("up", "--yes", "--skip-preview", "--replace", urn, "--stack", STACK)
 
 
-def test_each_resource_that_is_made_anew_leaves_a_proven_node(story: Story) -> None:
+def test_each_resource_that_is_replaced_leaves_a_proven_node(story: Story) -> None:
     clean = story.look()
     node = story.well()
-    printed = anew(story, "converge")
+    printed = replaced(story, "converge")
     assert not kept(printed) and all(f"step {step}: done" in printed for step in ("preflight", "docker", "kata"))
     assert PROVEN in printed and "Bringing packages back" not in printed
     assert story.look().neither(node, node) == []
-    printed = anew(story, "upload")
+    printed = replaced(story, "upload")
     assert kept(printed) == {"preflight", "docker", "kata"} and PROVEN not in printed, "the same program, on a node that is whole"
-    printed = anew(story, "system")
+    printed = replaced(story, "system")
     assert "Bringing packages back" in printed and PROVEN in printed
     assert story.look().neither(node, node) == []
     story.parameters("sysctl.user.max_user_namespaces=9000")
