@@ -250,8 +250,12 @@ class Story:
 
     def state_attributes(self) -> Path:
         """What the engine's backend of files keeps beside the stack's state."""
-        (file,) = self.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")
+        (file,) = self._state_attributes()
         return file
+
+    def _state_attributes(self) -> list[Path]:
+        """None where a kill has left none."""
+        return [*self.checkout.folder.glob(f".state/backend/.pulumi/stacks/*/{STACK}.json.attrs")]
 
     def empty_attributes(self) -> None:
         """Leave that file as a kill can leave it, until the cure."""
@@ -260,9 +264,9 @@ class Story:
 
     def repair_state(self) -> None:
         """Remove that file where a kill left it empty, as the documents and `kata-nodes doctor` tell a person to."""
-        file = self.state_attributes()
-        if file.stat().st_size == 0:
-            file.unlink()
+        for file in self._state_attributes():
+            if file.stat().st_size == 0:
+                file.unlink()
 
     # the host
 
