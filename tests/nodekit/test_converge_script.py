@@ -75,7 +75,7 @@ def damaged(node: Node) -> None:
 
 
 DIFFERENT: dict[str, tuple[Callable[[Node], object], tuple[str, ...]]] = {
-    "node-made-anew": (lambda node: None, STACK),
+    "resource-created": (lambda node: None, STACK),
     "another-word": (lambda node: None, (*STACK, "once")),
     "another-name": (lambda node: None, (STACK[0], "n2", "again")),
     "name-of-which-it-is-a-part": (in_folder("names", "n10\nan1\n"), (*STACK, "again")),
@@ -138,7 +138,7 @@ def test_another_stack_s_node_is_refused_though_its_program_is_the_same(node: No
 @pytest.mark.parametrize(
     ("owner", "upload", "stays"),
     [(STACK, False, False), ((*STACK, "again"), False, True), ((*STACK, "again"), True, True)],
-    ids=["made-anew", "updated", "updated-and-installed"],
+    ids=["created", "updated", "updated-and-installed"],
 )
 def test_a_node_that_is_made_anew_forgets_which_steps_it_has_taken(
     node: Node, owner: tuple[str, ...], upload: bool, stays: bool
