@@ -16,7 +16,8 @@ fail() {
 holds() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$2  -" ]; }
 
 # Whether the stack had this very program installed here before, under this name, and has sent no copy since. Not where the stack
-# creates the resource, and not on another machine: one that was made from an image of the node.
+# creates the resource, and not on another machine: one that was made from an image of the node. Silent where a file is missing or
+# cannot be read: then it is installed, which says what is wrong.
 is_installed() {
     [ "${6:-}" = again ] && [ ! -e "$1" ] && [ -s "$FOLDER/run.sh" ] && [ "$(cat "$FOLDER/stack")" = "$4" ] &&
         grep -Fxqe "$5" "$FOLDER/names" && [ "$(cat "$FOLDER/machine")" = "$(cat /etc/machine-id)" ] &&

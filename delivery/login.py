@@ -155,7 +155,7 @@ def handed(script: str, name: str) -> str:
     standard input as its own. Errors of the shell have its `name`.
 
     The script is not a file: one in the login user's home could be replaced before it starts. dd takes exactly the script's bytes
-    and leaves the rest; the quotes are those that every login shell understands.
+    and leaves the rest, and what it prints of its work is thrown away; the quotes are those that every login shell understands.
     """
     return f"""sh -c 'exec sh -c "$(dd bs=1 count={len(script.encode())} 2>/dev/null)" "$0" "$@"' {name} """
 

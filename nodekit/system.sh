@@ -40,7 +40,8 @@ check_system() {
             "Use a machine with an Intel or AMD processor (x86_64). [unsupported-processor]"
     check_home
     [ "${1:-}" = --with-password ] || check_root
-    # By which a cluster knows the machine (machine-id(5)); an image before its first boot has none.
+    # By which a cluster knows the machine (machine-id(5)); an image before its first boot has none. A machine
+    # without one is looked at all the same: it is no reason to refuse it.
     known=$(head -c 32 /etc/machine-id 2>/dev/null | tr -cd '0-9a-f') || known=
     [ "${#known}" -eq 32 ] || known=
     printf '{"verb": "system", "id": "%s", "versionId": "%s", "machineId": "%s"}\n' "$id" "$version" "$known"

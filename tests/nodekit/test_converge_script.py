@@ -143,7 +143,7 @@ def test_another_stack_s_node_is_refused_though_its_program_is_the_same(node: No
 def test_a_node_that_is_made_anew_forgets_which_steps_it_has_taken(
     node: Node, owner: tuple[str, ...], upload: bool, stays: bool
 ) -> None:
-    """Lost if this fails: `pulumi up --replace`, by which a node is mended, mends nothing on it."""
+    """Lost if this fails: a person replaces the command to repair a node, and nothing is done there."""
     record = node.root / "lib/kata-nodes/converged.json"
     record.write_text("{}")
     if upload:
