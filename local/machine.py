@@ -24,6 +24,7 @@ from local.boot import ADDRESS, BOOT_VARIABLE, SILENT_SECONDS, answers, boot, ex
 from local.process import progress
 from nodekit.errors import NodeError
 from nodekit.host.capture import capture
+from nodekit.host.guest import CPUS
 from nodekit.host.reading import MAX_OWN, read_text
 
 # The address of this machine in QEMU's user-mode network (qemu(1), -netdev user).
@@ -37,9 +38,9 @@ OVERLAY_SECONDS = 60
 # `Oops: int3`, and as a machine that stands still. With one core, a wake-up can be lost where a guest is left (QEMU before 10.2
 # changes interrupt_request without a lock there): the core slept through its timer for minutes. A periodic timer wakes it again.
 EMULATED_CORES = 1
-# Four levels of page tables: a guest within the machine is translated twice, by a walk of both tables for each step of the other,
-# so that five levels cost 35 reads where four cost 24.
-EMULATED_CPU = "max,+svm,la57=off"
+# Without what makes a guest's emulated processor slow (see CPUS). A fifth level of page tables is dearer here: a guest within the
+# machine is translated by a walk of both tables for each step of the other, 35 reads where four levels cost 24.
+EMULATED_CPU = f"{CPUS['tcg']},+svm"
 EMULATED_TICK = " nohz=off highres=off"
 PARTS = {"disk": "disk", "kernel": "kernel", "initrd": "initrd"}
 NAMES = (
@@ -213,7 +214,9 @@ def wait_for_ssh(directory: Path, port: int) -> None:
         if process.alive(directory / "process.json") is None:
             said_by_qemu = process.tail(directory / "qemu.log", 5)
             raise NodeError("local-machine-not-up", f"QEMU ended by itself: {said_by_qemu}", "ended")
-        if answers(port):
+        # A try that QEMU took before the machine's network was up never ends, and a longer one hides the next. On a busy computer
+        # a machine that is up can take seconds to greet.
+        if answers(port, min(5.0, 1 + waited / 60)):
             progress(f"machine: SSH answers on {ADDRESS}:{port} after {waited:.0f} s")
             return
         if time.monotonic() - reported > 10:

@@ -63,7 +63,7 @@ def test_qemu_gets_exactly_these_arguments() -> None:
     assert machine.qemu_command(machine.parse(SETTINGS), 2222, "tcg") == [
         "qemu-system-x86_64",
         *("-name", "node-1", "-machine", "q35", "-nodefaults", "-no-user-config"),
-        *("-accel", "tcg", "-cpu", "max,+svm,la57=off", "-smp", "1", "-m", "4096"),
+        *("-accel", "tcg", "-cpu", "max,la57=off,erms=off,fsrm=off,smap=off,+svm", "-smp", "1", "-m", "4096"),
         *("-display", "none", "-monitor", "none", "-serial", "file:/var/lib/one/console.log"),
         *("-kernel", "/cache/kernel", "-initrd", "/cache/initrd.img"),
         "-append",
