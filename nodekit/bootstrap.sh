@@ -75,8 +75,15 @@ take_lock() {
 # A service that a package starts would hold the lock as long as it runs.
 unlocked() { "$@" 8>&-; }
 
-# A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library.
-python_is_whole() { python3 -I -c 'import ctypes, json, lzma, shutil, ssl, tarfile, urllib.request' >/dev/null 2>&1; }
+# A minimal Debian has no Python, or python3-minimal, which lacks most of the standard library; one that was built by hand can lack what
+# needs a library. To load all of it would take longer than all else that is looked at here.
+PARTS='
+import sys
+from importlib.util import find_spec
+sys.exit(any(map(lambda name: not find_spec(name), "ctypes _ctypes json lzma _lzma shutil ssl _ssl tarfile urllib.request".split())))
+'
+
+python_is_whole() { python3 -I -S -c "$PARTS" >/dev/null 2>&1; }
 
 # With any of these set otherwise in its settings, apt ends without an error and no package comes (nodekit/host/apt.py, `_ACT`).
 ACT='-o APT::Get::Simulate=false -o APT::Get::Download-Only=false -o APT::Get::Print-URIs=false -o APT::Get::Trivial-Only=false'
@@ -361,6 +368,7 @@ copy_program() { replace "$target.copy" cp --reflink=never "$target" "$target.co
 
 # The sum of the program with its modules compiled by this node's Python: a zipapp is otherwise compiled at each start, which takes
 # as long as a check. run.sh starts it only where the sum is right; another Python compiles the modules in it itself (PEP 552).
+# tomlkit, a third of it all, is loaded where a file of Kata's or containerd's is edited in place, and where Python has no tomllib.
 compiled() {
     sha256sum 2>/dev/null <"$target.compiled" | cut -c 1-64
 }
@@ -372,30 +380,30 @@ with zipfile.ZipFile(sys.argv[2], "w") as compiled:
     for name in program.namelist():
         text = program.read(name)
         compiled.writestr(name, text)
-        if name.endswith(".py"):
+        if name.endswith(".py") and not (name.startswith("tomlkit/") and sys.version_info >= (3, 11)):
             code = compile(text, f"{sys.argv[1]}/{name}", "exec", dont_inherit=True)
             head = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(text)
             compiled.writestr(f"{name}c", head + marshal.dumps(code))
 '
 
 compile_program() {
-    why=$(replace "$target.compiled" python3 -I -c "$COMPILE" "$target" "$target.compiled.new" 2>&1) &&
+    why=$(replace "$target.compiled" python3 -I -S -c "$COMPILE" "$target" "$target.compiled.new" 2>&1) &&
         compiled | record "$(basename "$target").compiled.sum"
 }
 
 # Prints the version of Python, so that it need not be started once more for that.
 EXTRACT='
-import platform, sys, zipfile
-text = zipfile.ZipFile(sys.argv[1]).read("nodekit/run.sh")
+import sys, zipimport
+text = zipimport.zipimporter(sys.argv[1]).get_data("nodekit/run.sh")
 try:
     with open(sys.argv[2], "wb") as file:
         file.write(text)
 except OSError as error:
     sys.exit(f"{sys.argv[2]}: {error.strerror}")
-print(platform.python_version())
+print(".".join(map(str, sys.version_info[:3])))
 '
 
-put_run_script() { replace "$FOLDER/run.sh" python3 -I -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"; }
+put_run_script() { replace "$FOLDER/run.sh" python3 -I -S -c "$EXTRACT" "$target" "$FOLDER/run.sh.new"; }
 
 install_program() {
     [ $# -ge 3 ] && [ $# -le 6 ] || fail "three to six arguments are needed, $# were given." "See the first lines of this script. [bad-input]"

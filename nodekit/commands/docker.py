@@ -391,10 +391,10 @@ def _install(
     """Bring the packages; everything that can be refused is refused before dpkg runs."""
     apt.settle(root, LOCK_SECONDS)
     _read_source(target, root, change)
+    apt.require_versions({name: target.package for name in names if name in PACKAGES})
     requested = []
     for name in names:
         if name in PACKAGES:
-            apt.require_version(name, target.package)
             requested.append(f"{name}={target.package}")
         else:
             requested.append(f"{name}={states[name].version}" if name in states else name)

@@ -298,8 +298,7 @@ def _know_versions(root: Path, before: dict[str, apt.Before], now: dict[str, apt
     if not needed or not files.physical(root, SOURCE).is_file():
         return
     try:
-        for name, version in needed.items():
-            apt.require_version(name, str(version))
+        apt.require_versions({name: str(version) for name, version in needed.items()})
     except NodeError:
         try:
             with step("Reading the index of the packages' source"):

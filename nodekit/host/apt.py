@@ -462,14 +462,16 @@ def offers(names: Sequence[str]) -> list[tuple[str, str, str]]:
     return madison_rows(result.stdout)
 
 
-def require_version(package: str, version: str) -> None:
-    """Raise NodeError `version-not-in-repository`, naming the versions that are there, unless apt knows this one."""
-    versions = list(dict.fromkeys(known for name, known, _ in offers([package]) if name == package))
-    if version not in versions:
-        raise NodeError(
-            "version-not-in-repository",
-            f"No repository of this node holds {package} {version}; it holds {', '.join(versions[:20]) or 'none at all'}",
-        )
+def require_versions(versions: Mapping[str, str]) -> None:
+    """Raise NodeError `version-not-in-repository`, naming the versions that are there, unless apt knows that of each package."""
+    offered = offers(list(versions)) if versions else []
+    for package, version in versions.items():
+        known = list(dict.fromkeys(each for name, each, _ in offered if name == package))
+        if version not in known:
+            raise NodeError(
+                "version-not-in-repository",
+                f"No repository of this node holds {package} {version}; it holds {', '.join(known[:20]) or 'none at all'}",
+            )
 
 
 def simulate(requested: Sequence[str]) -> Simulated:
@@ -552,10 +554,7 @@ def _steps(before: Mapping[str, Before]) -> dict[str, str]:
 def _refusal(steps: Collection[str]) -> NodeError | None:
     """Why apt would not take these steps together, or not without removing other packages; None when it would."""
     try:
-        for step_ in steps:
-            name, version_follows, version = step_.partition("=")
-            if version_follows:
-                require_version(name, version)
+        require_versions(dict(each.split("=", 1) for each in steps if "=" in each))
         others = [name for name in simulate(list(steps)).removed if f"{name}-" not in steps]
     except NodeError as error:
         if error.code not in ("version-not-in-repository", "package-install-failed"):

@@ -153,8 +153,8 @@ class Programs:
             packages = self.load().packages
             answer = "".join(f"{name}\n" for name in words[1:] if name in packages and packages[name].automatic), 0
         elif name == "apt-cache":
-            versions = VERSIONS.get(words[1], ()) if self.load().index else ()
-            answer = "".join(f" {words[1]} | {version} | http://r\n" for version in versions), 0
+            known = [(name, version) for name in words[1:] for version in VERSIONS.get(name, ())] if self.load().index else []
+            answer = "".join(f" {name} | {version} | http://r\n" for name, version in known), 0
         elif name == "apt-get":
             requested = [word for word in _without_settings(words) if not word.startswith("-")][1:]
             answer = self.install(requested, simulate=True, remove=True)

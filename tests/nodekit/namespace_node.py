@@ -41,7 +41,7 @@ FAKES = {
     "dpkg": 'echo "$*" >>"$NODE/dpkg"; cat >/dev/null; case "$*" in *--configure*) rm -f "$NODE"/state/dpkg/updates/*; '
     'exit ;; esac\n[ "$2" != "$(cat "$NODE/needed" 2>/dev/null)" ]\n',
     "dpkg-query": 'if [ -e "$NODE/whole" ]; then printf installed; else printf not-installed; exit 1; fi\n',
-    "python3": 'case "$*" in *"import ctypes"*) [ -e "$NODE/whole" ] ;; *zipfile*) exec /usr/bin/python3 "$@" ;; '
+    "python3": 'case "$*" in *find_spec*) [ -e "$NODE/whole" ] ;; *zipfile* | *zipimport*) exec /usr/bin/python3 "$@" ;; '
     '*converge) echo "$*" >>"$NODE/converged"; cat >>"$NODE/converged"; cat "$NODE/convergence" ;; '
     '*pyz*) echo "$*" >>"$NODE/ran"; cat >>"$NODE/ran"; [ ! -e "$NODE/slow" ] || while [ -e "$NODE/slow" ]; do sleep 0.1; done; '
     'cat "$NODE/result" ;; esac\n',
@@ -80,6 +80,7 @@ def program(text: str = "program") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), text)
+        archive.writestr(zipfile.ZipInfo("tomlkit/items.py"), "")
         for name in ("nodekit/run.sh", BOOTSTRAP):
             archive.writestr(zipfile.ZipInfo(name), (CHECKOUT / name).read_bytes())
     return file.getvalue()

@@ -15,6 +15,7 @@ import pytest
 
 from delivery.bundle import BOOTSTRAP
 from nodekit.host.proofs import RECORD
+from nodekit.scripts import script
 from tests.nodekit.namespace_node import CHECKOUT, FOLDER, NAMESPACE, STATE, Node, answer, needs_namespace, program
 
 pytestmark = [pytest.mark.slow, needs_namespace]
@@ -444,14 +445,16 @@ def started(node: Node) -> str:
 def test_a_node_compiles_the_program_once_and_starts_that(node: Node) -> None:
     """Lost if this fails: a check takes twice as much of a processor."""
     node.upload(program("import sys\nprint(sys._getframe().f_code.co_filename, __loader__.archive)"))
-    node.install()
+    version = [int(part) for part in str(answer(node.install())["python"]).split(".")]
     compiled = node.root / "lib/kata-nodes" / f"{Path(node.target).name}.compiled"
     assert started(node) == f"{node.target}.compiled" and compiled.stat().st_mode & 0o777 == 0o644
     python = ["/usr/bin/python3", "-I", str(compiled)]  # the node's, which has compiled it; this one may be another
     printed = subprocess.run(python, capture_output=True, text=True, check=True).stdout.split()
     assert printed == [f"{node.target}/__main__.py", str(compiled)]
     with zipfile.ZipFile(compiled) as archive:
-        assert {"__main__.py", "__main__.pyc", "nodekit/run.sh", BOOTSTRAP} == set(archive.namelist())
+        # Few runs load tomlkit, but all where Python has no tomllib.
+        of_tomlkit = {"tomlkit/items.py", *(["tomlkit/items.pyc"] if version < [3, 11] else [])}
+        assert {"__main__.py", "__main__.pyc", "nodekit/run.sh", BOOTSTRAP, *of_tomlkit} == set(archive.namelist())
         of_this_python = archive.read("__main__.pyc")[:4]
     before = compiled.stat().st_mtime_ns
     node.install()
@@ -471,6 +474,21 @@ def test_a_compiled_program_that_is_damaged_is_never_started(node: Node, which: 
     assert started(node) == node.target
     node.install()
     assert started(node) == f"{node.target}.compiled"
+
+
+@pytest.mark.parametrize("lost", ["", "_ssl", "_lzma", "_ctypes", "tarfile", "urllib", "json"])
+def test_a_python_that_lacks_a_part_is_told_from_a_whole_one(lost: str) -> None:
+    """As Debian's python3-minimal, or one that was built where a library was missing."""
+    without = f"""
+import sys
+class Without:
+    def __init__(self, finder): self.finder = finder
+    def find_spec(self, name, *others): return None if name == "{lost}" else self.finder.find_spec(name, *others)
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
+"""
+    (parts,) = re.findall(r"^PARTS='\n(.*?)'$", script("bootstrap.sh"), re.DOTALL | re.MULTILINE)
+    result = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", without + parts], capture_output=True, check=False)
+    assert (result.returncode == 0) == (lost == "")
 
 
 def test_a_program_that_cannot_be_compiled_is_started_as_it_is(node: Node) -> None:
