@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a program as root where sudo asks the login user for a password:
 #   sh -c "$(cat as_root.sh)" as-root [--as-user] PROGRAM [ARGUMENT]...
-# With --as-user it only looks whether it could, and runs the program as the login user.
+# With --as-user it only looks whether it could, and whether root can read that user's home, and runs the program as the login user.
 # Standard input: one line with the password, then what the program reads. The script itself comes before them (login.as_root), so
 # that no file of the login user's ever gets the password.
 # The password goes to sudo's standard input alone: it is not an argument, in no environment, and never reaches the program.
@@ -35,6 +35,19 @@ refuse() {
     esac
 }
 
+# Whether root can read what lies in the user's home: one on NFS, or an encrypted one, can be closed to it, and root takes the upload
+# from there. The arguments: sudo and its options. A home that cannot be written is for the program to report.
+look_from_root() {
+    probe=${HOME:-.}/.kata-nodes-probe
+    (: >"$probe") 2>/dev/null && chmod a+r "$probe" || return 0
+    said=$(LC_ALL=C "$@" timeout 30 test -r "$probe" 2>&1) && reads=yes || reads=
+    rm -f "$probe"
+    [ -z "$reads" ] || return 0
+    [ -z "$said" ] || refuse "$said"
+    fail "root may not read ${HOME:-.}, where user $(id -un) logs in, and nothing was changed there." \
+        "Log in as root, or as a user whose home root may read. [file-unreadable]"
+}
+
 run() {
     # An exported variable of that name would carry the new value into the environment of every program.
     unset password
@@ -47,13 +60,17 @@ run() {
 
     # -k: ignore the ticket of an earlier run, so that the answer here holds for the run below.
     said=$(LC_ALL=C sudo -k -n true 2>&1 </dev/null) && {
-        [ -z "$as_user" ] || exec "$@"
-        exec sudo -k -n -- "$@"
+        [ -n "$as_user" ] || exec sudo -k -n -- "$@"
+        look_from_root sudo -k -n </dev/null
+        exec "$@"
     }
     case $said in *"must have a tty"*) refuse "$said" ;; esac
     # One try, with nothing after the password that sudo could take for a second one: guesses can lock an account.
     said=$(printf '%s\n' "$password" | LC_ALL=C sudo -k -S -p '' true 2>&1) || refuse "$said"
-    [ -z "$as_user" ] || exec "$@"
+    if [ -n "$as_user" ]; then
+        printf '%s\n' "$password" | look_from_root sudo -k -S -p ''
+        exec "$@"
+    fi
     # Whatever sudo leaves unread before the mark, the password too, is thrown away.
     # shellcheck disable=SC2016 # for the shell that sudo starts
     {
