@@ -117,7 +117,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "run-ended": Failure(
-        "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",
+        "A run on the node was ended from outside before it was done: by its time bound, by a shutdown, by a person, or between "
+        "two steps since the connection was cut.",
         "Find the step that took so long, remove what made it slow, such as a slow site, then run again",
     ),
     "run-killed": Failure(
