@@ -146,8 +146,8 @@ class KataNode(pulumi.ComponentResource):
 
     Children, each after the one before: `-system` (refuses an unknown operating system; its removal undoes the node), `-upload`
     (the node program), `-converge` (installs it, boots a tiny guest, then brings Docker with version, hold and runtime, and Kata
-    with files and `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or on
-    `proof`, to come after the proof.
+    with files and `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or
+    use `evidence`, to come after the proof.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
