@@ -18,8 +18,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
-from fleet import engine, hosts
+from fleet import engine
 from fleet.errors import FleetError
+from fleet.stack import of
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
@@ -251,9 +252,14 @@ def _folders() -> list[str]:
 
 def _state(stack: str) -> Iterator[Finding]:
     try:
-        nodes = hosts.of(engine.deployment(stack))
+        deployment = engine.deployment(stack)
     except FleetError as error:
         yield Finding("state", str(error), "pulumi stack ls; pulumi stack select NAME; and check the passphrase")
+        return
+    try:
+        nodes = of(deployment).nodes
+    except FleetError as error:
+        yield Finding("state", str(error), "Do that first: until then, kata-nodes reads no node of the stack")
         return
     unproven = [node.name for node in nodes if not node.gone and node.evidence is None]
     if unproven:

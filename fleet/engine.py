@@ -15,7 +15,7 @@ from nodekit.rules.text import printable
 
 EXPORT_SECONDS = 300.0
 MAX_STATE = 512 << 20
-"""Bytes of a state that are read; a node has some 80 KiB of it."""
+"""Bytes of a state that are read; a node has some 40 KiB of it."""
 QUESTION_SECONDS = 60.0
 MAX_ANSWER = 1 << 20
 """Bytes of any other answer of the engine."""

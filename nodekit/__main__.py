@@ -23,7 +23,7 @@ VERBS = {
     "preflight": "boot a tiny guest, to show that this node can run one; explain it when it cannot",
     "docker": "move Docker to the pinned version, hold its packages, register the Kata runtime",
     "kata": "install or find Kata, and merge kernel parameters into the configuration that Kata really reads",
-    "converge": "take these three steps in their order, those alone that have changed since they were taken",
+    "converge": "take the steps preflight, docker and kata, but not those that were taken before and whose settings are the same",
     "prove": "boot the guest that Kata would boot and climb the ladder of nested sandboxes in it",
     "compare": "measure the node and list where it differs from what a stack wants; change nothing",
     "overhead": "measure an idle and a busy sandbox and propose the overhead of their RuntimeClass; change nothing",

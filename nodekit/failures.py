@@ -117,7 +117,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "run-ended": Failure(
-        "A run on the node was ended from outside before it was done: by its time bound, by a shutdown or by a person.",
+        "A run on the node was ended from outside before it was done: by its time bound, by a shutdown, by a person, or between "
+        "two steps since the connection was cut.",
         "Find the step that took so long, remove what made it slow, such as a slow site, then run again",
     ),
     "run-killed": Failure(
@@ -403,7 +404,7 @@ CATALOGUE: dict[str, Failure] = {
             "no-shim": "Install Kata with its shim (kata.install), or measure on a node that has it",
             "no-docker": "Measure on a node with Docker; the overhead depends on Kata, its settings and the type of machine",
             "docker-stopped": "Start Docker: systemctl start docker",
-            "no-runtime": "Register the runtime: kata-nodes cure, or pulumi up",
+            "no-runtime": "Register the runtime: kata-nodes cure, since an up alone does not look at the node again",
             "firecracker": "Start a pod of the class, and compare what the node has available before and after",
             "time": "Allow more time (--timeout), or see whether the node is busy",
             "ended": "Run again; if it happens again, look for a guest or hypervisor that was killed: journalctl -k on the node",

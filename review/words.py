@@ -162,6 +162,14 @@ def _is_for_another_machine(child: Resource) -> bool:
     return old[:1] != new[:1]
 
 
+def _is_another_program(upload: Resource) -> bool:
+    """Whether the last trigger of an upload differs, the sum of the program: one by another login sends the same."""
+    if not upload.old or not upload.new:
+        return True
+    old, new = (_list(values.get("triggers")) for values in (upload.old, upload.new))
+    return old[-1:] != new[-1:]
+
+
 def node(resource: Resource, children: Iterable[Resource]) -> str:
     """What happens to one node; empty when nothing does. `children` are the resources below it that change."""
     new, old = _plan(resource, "new"), _plan(resource, "old")
@@ -189,7 +197,7 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
     if any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")
-    elif "upload" in changed:
+    elif "upload" in changed and _is_another_program(changed["upload"]):
         words.append("the node program is renewed")
     for child in changed.values():
         words += _states(child)

@@ -146,8 +146,8 @@ class KataNode(pulumi.ComponentResource):
 
     Children, each after the one before: `-system` (refuses an unknown operating system; its removal undoes the node), `-upload`
     (the node program), `-converge` (installs it, boots a tiny guest, then brings Docker with version, hold and runtime, and Kata
-    with files and `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or on
-    `proof`, to come after the proof.
+    with files and `kernel_params`), `-proof` (fails the stack unless the guest passes the ladder). Depend on the component, or
+    use `evidence`, to come after the proof.
     """
 
     evidence: pulumi.Output[dict[str, Any]]
@@ -195,8 +195,8 @@ class KataNode(pulumi.ComponentResource):
         if not isinstance(identity, str):
             pinned = reporting_refusals(lambda known, key: login.pinned(key, "node") if known is None else known)
             identity = derived(pinned, identity, args["connection"].get("host_key"))
-        # Another machine behind the same address and key must get the program too.
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {name_on_machine(name)}"
+        # Another machine behind the same address and key must get the program too.
         # A command line is no place for a secret, and these hold none: a sum, and below whether the login user is root.
         machine = unsecret(derived(_sum, identity))
         explained = [] if gone else explaining(name, node if isinstance(node, str) else name)

@@ -109,7 +109,6 @@ class Member:
         """`child` is the name of its KataNode, by which the engine knows the hooks."""
         self.waves, self.host, self.child = waves, host, child
         self._stopped: pulumi.ErrorHook | None = None
-        self._drain: pulumi.ResourceHook | None = None
 
     def hooks(self, machine_id: Callable[[], Awaitable[str]] | None = None) -> pulumi.ResourceHookBinding:
         """Of a command on the machine; with `machine_id` one that restarts what runs there, so its node is drained before.
@@ -120,8 +119,8 @@ class Member:
         if not calls_back():
             return binding
         if machine_id is not None:
-            self._drain = self._drain or pulumi.ResourceHook(hook_name(self.child, "drain"), self._before(machine_id))
-            binding.before_create = binding.before_update = [self._drain]
+            drain = pulumi.ResourceHook(hook_name(self.child, "drain"), self._before(machine_id))
+            binding.before_create = binding.before_update = [drain]
         if calls_back_on_error():
             self._stopped = self._stopped or pulumi.ErrorHook(hook_name(self.child, "stopped"), self._after_failure)
             binding.on_error = [self._stopped]

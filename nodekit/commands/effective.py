@@ -1,4 +1,4 @@
-"""The verb `effective`: which configuration Kata reads here, its content, and which files look relevant but are ignored."""
+"""The question `effective`: which configuration Kata reads here, its content, and which files look relevant but are ignored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: "argparse.ArgumentParser") -> None:
-    """The options of this verb."""
+    """The options of this question."""
     parser.add_argument(
         "--runtime", choices=kata_layout.RUNTIMES, default=node_state.KATA_RUNTIME, help="Kata's runtime (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""The verb `kernel-params`: merge kernel parameters into one configuration file, and print it or write it."""
+"""The question `kernel-params`: merge kernel parameters into one configuration file, and print it or write it."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ from nodekit.rules.text import printable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
+    """The options of this question."""
     parser.add_argument("file", metavar="FILE", help="a Kata configuration file or drop-in")
     parser.add_argument(
         "--set", dest="sets", metavar="PARAM", action="append", required=True, help="a parameter to merge by its key; repeatable"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import initramfs, kata_handler, modules, virtualization
-from nodekit.host.files import read_bytes
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
@@ -82,7 +81,6 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         "node": node,
         "changed": changed,
         "os": {"id": system.id, "versionId": system.version_id, "codename": system.codename},
-        "machineId": printable((read_bytes(root, "/etc/machine-id") or b"").decode(errors="replace").strip(), 40),
         "emulated": slow,
         "kvm": hardware.as_dict(),
         "guest": guest,

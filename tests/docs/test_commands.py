@@ -78,6 +78,12 @@ def test_commands_that_make_a_machine_are_those_of_the_local_stack_s_story() -> 
     assert commands <= {"make up", "make down"}
 
 
+def test_who_mounts_under_unshare_has_a_mount_namespace_of_its_own() -> None:
+    """Lost if this fails: `unshare -Urpf mount` is refused in every guest, since the mounts belong to another user namespace."""
+    options = [(block.where, flags) for block in BLOCKS for flags in re.findall(r"unshare (-\S+) mount\b", block.text)]
+    assert options and [where for where, flags in options if "m" not in flags] == []
+
+
 @pytest.mark.parametrize(
     ("page", "fault"),
     [

@@ -338,6 +338,9 @@ Some bounds are shorter in the copy of the program that the suite runs, so that 
 made by a repository that is dated a year ahead or behind. And a node that is rebooted keeps its kernel, its boot id and whatever
 was not yet on its disk, while all its processes end and its systemd starts again.
 
+A fault is met by one of a node's resources (`system`, `upload`, `proof`), by a part of its `-converge` (`program` installs the
+node program; `preflight`, `docker`, `kata`), by `destroy`, or by the engine itself.
+
 | fault | made by | met by | code | within | says | cured by |
 | --- | --- | --- | --- | --- | --- | --- |
 """

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fleet import doctor
+from fleet import doctor, engine
 from fleet.__main__ import app
 from nodekit.host.capture import Captured
 
@@ -52,6 +52,23 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
     assert (finding.cure, exposed.cure) == (
         f"chmod 600 {folder}/id_ed25519", f"chmod 600 {folder}/id_ed25519 '{folder}/id_my rsa'"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("edited", "why"),
+    [
+        ({"type": "command:remote:Command", "parent": "n", "urn": "::n-docker"}, "an earlier version of this program"),
+        ({"type": "kata-nodes:index:KataNode"}, "not of a form that an engine writes"),
+    ],
+)
+def test_state_that_was_read_and_not_understood_is_no_matter_of_a_passphrase(
+    monkeypatch: pytest.MonkeyPatch, edited: dict[str, Any], why: str
+) -> None:
+    """Lost if this fails: the rest of the checks, or whoever upgrades a stack looks for a wrong passphrase."""
+    node = {"type": "kata-nodes:index:KataNode", "urn": "n"}
+    monkeypatch.setattr(engine, "deployment", lambda _: {"resources": [node, edited]})
+    (finding,) = doctor._state("rack")
+    assert finding.level == "FAULT" and why in finding.message and "passphrase" not in finding.cure
 
 
 def test_agent_without_keys_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_states_that_cannot_be_compared_are_no_change_of_a_step(other: str) -> N
 def test_new_program_and_another_machine_are_told_apart() -> None:
     upload = child("upload", {"triggers": ["key", "1"]}, {"triggers": ["key", "2"]})
     assert "node `a`: the node program is renewed\n" in comment.plan("s", read(node({}, {}), upload))
+    user = child("upload", {"triggers": ["key", "root", "1"]}, {"triggers": ["key", "admin", "1"]})
+    assert "node `a`: its commands change\n" in comment.plan("s", read(node({}, {}), user))
     proof = child("proof", {"stdin": "1", "triggers": ["key", "1"]}, {"stdin": "2", "triggers": ["key", "2"]})
     assert "node `a`: proven again\n" in comment.plan("s", read(node({}, {}), proof))
     docker = child("converge", {"triggers": ["key", "sum"]}, {"triggers": ["key", "other"]})
@@ -218,7 +220,9 @@ def test_node_that_an_earlier_version_made_gets_the_program_of_this_one_and_noth
 def test_changed_login_is_told_although_both_read_secret() -> None:
     same = {"connection": "[secret]"}
     noted = {"connection.privateKey": {"kind": "update", "inputDiff": True}}
-    assert "its connection changes" in comment.plan("s", read(node({}, {}), child("converge", same, same, detailedDiff=noted)))
+    for which in ("converge", "upload"):
+        changed = child(which, {**same, "triggers": ["key", "1"]}, {**same, "triggers": ["key", "1"]}, detailedDiff=noted)
+        assert "node `a`: its connection changes\n" in comment.plan("s", read(node({}, {}), changed))
 
 
 def test_nodes_with_the_same_change_are_one_line() -> None:

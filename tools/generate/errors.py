@@ -10,7 +10,8 @@ HEAD = """# Failures
 
 Every failure ends with a code in brackets, as in `[proof-user-namespaces-zero]`; the verbs on a node report it as `error.code`.
 For each code, this page says what it means and lists the remedies that the program names; `<name>` stands for a value of the
-run. `make generate` writes the page from the catalogues, `failures.py` of each room. A code never changes its meaning.
+run. A URN is in what `pulumi stack --stack NAME --show-urns` prints. `make generate` writes the page from the catalogues,
+`failures.py` of each room. A code never changes its meaning.
 """
 SYMPTOMS = (
     "No space left on device",
