@@ -16,7 +16,6 @@ ALLOWED = {
     "components/package.py:metadata": OURS,
     "delivery/bundle.py:_files": OURS,
     "local/parts.py:from_set_up": "it reads lines up to MAX_LINE and keeps the last one, and MAX_OWN of the answer",
-    "nodekit/scripts.py:script": OURS,
     "nodekit/host/capture.py:capture": "it is the limit: `follow` reads the pipes in pieces and keeps only as much as it may",
     "nodekit/host/kata_download.py:unpack": "zstd's output goes through tarfile to the disk, up to MAX_UNPACKED",
     "plugins/command/local.py:run": "`_read` takes the pipes in pieces, and Output.feed ends the command at STREAM_LIMIT",
