@@ -24,6 +24,8 @@ _LONGEST_DELAY = 5.0
 
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
+_TOO_MANY_KEYS = "Too many authentication failures"
+"""How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
 SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 """Seconds without an answer after which a connection counts as lost."""
 
@@ -390,6 +392,9 @@ async def dial(
             keys.extend(await _agent_keys(login, stack))
         # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
         own: Any = () if settings else None
+        agent: Any = own if settings is None or settings.agent is None else settings.agent
+        if keys:
+            agent = None  # asyncssh offers its keys before those of the login, and sshd ends a login after six (MaxAuthTries)
         known_hosts: Any = settings.known_hosts() if settings else None
         if pinned is not None:
             known_hosts = _known_to_nobody
@@ -406,7 +411,7 @@ async def dial(
                 username=login.user,
                 password=login.password,
                 client_keys=client_keys,
-                agent_path=own if settings is None or settings.agent is None else settings.agent,
+                agent_path=agent,
                 pkcs11_provider=None,  # its library is none of those that are locked here; an agent has its keys
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
@@ -533,6 +538,11 @@ def _explain(
             "login refused",
             f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: {remedy}",
         )
+    if isinstance(error, asyncssh.DisconnectError) and _TOO_MANY_KEYS in str(error):
+        remedy = "give connection.privateKey, or take other keys out of the agent (ssh-add -d)"
+        if user_ssh:
+            remedy = f"name the key for {login.host} in ~/.ssh/config by IdentityFile, with IdentitiesOnly yes"
+        return DialError("login refused", f"{place} ended the login of {login.user}, since too many keys were offered: {remedy}")
     garbled = isinstance(error, UnicodeDecodeError)  # what a server said, which is the only text that is decoded here
     if isinstance(error, UnicodeError) and not garbled:  # of the form of a name on the network (RFC 1035, section 2.3.4)
         reason = "its name has an empty part between dots, or one of more than 63 bytes"

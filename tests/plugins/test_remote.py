@@ -592,6 +592,30 @@ def test_key_that_cannot_be_read_costs_none_of_the_others(
             agent.terminate()
 
 
+def test_agent_full_of_other_keys_costs_no_login_that_has_its_own(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sshd ends a login after six keys that it refuses (MaxAuthTries): `pulumi up` came in, and `kata-nodes` did not."""
+    own_ssh(tmp_path, monkeypatch)
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            for number in range(7):
+                key = tmp_path / f"other{number}"
+                key.write_text(new_key()[0])
+                key.chmod(0o600)
+                subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            assert own_answer(sshd.connection) == "there" and "Failed publickey" not in sshd.log()
+            message = own_answer(sshd.connection, without="privateKey")
+            assert "too many keys were offered: name the key for 127.0.0.1 in ~/.ssh/config" in message
+            assert "too many keys were offered: give connection.privateKey" in refusal({**sshd.connection, "privateKey": None})[0]
+        finally:
+            agent.terminate()
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
