@@ -18,8 +18,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
-from fleet import engine, hosts
+from fleet import engine
 from fleet.errors import FleetError
+from fleet.stack import of
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
@@ -34,6 +35,8 @@ ENVIRONMENT = "environment"
 """Key that stands in a configuration for what is in an environment of Pulumi ESC; the engine's own keys have a colon."""
 KEYS_REQUEST, KEYS_ANSWER = b"\0\0\0\1\x0b", b"\x0c"
 """Source: PROTOCOL.agent of OpenSSH, SSH_AGENTC_REQUEST_IDENTITIES and SSH_AGENT_IDENTITIES_ANSWER."""
+PROJECT_SUFFIXES = (".yaml", ".yml", ".json")
+"""Ends of the name of a project's file (pulumi, sdk/go/common/encoding)."""
 REACHED_BY_NODES = "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md"
 
 
@@ -206,7 +209,10 @@ def _path() -> Iterator[Path]:
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
-    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in _folders()]
+    project = _project_file()
+    # The engine takes the ending of the project's file for those of its stacks too.
+    name = f"Pulumi.{stack.rpartition('/')[2]}{project.suffix}"
+    places = [project.parent / folder / name for folder in _folders()]
     place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))
@@ -235,23 +241,31 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     return config, Finding(subject, f"{place} is valid")
 
 
+def _project_file() -> Path:
+    """The project's file, which the engine looks for in this folder and those above it; that of this folder where there is none."""
+    here = Path.cwd()
+    places = [folder / f"Pulumi{suffix}" for folder in (here, *here.parents) for suffix in PROJECT_SUFFIXES]
+    place = next((place for place in places if place.is_file()), here / "Pulumi.yaml")
+    return Path(os.path.relpath(place, here))
+
+
 def _project() -> dict[str, Any]:
-    """The project's file; empty where it cannot be read."""
+    """What is in the project's file; nothing where it cannot be read."""
     with suppress(OSError, ValueError, yaml.YAMLError):
-        project = loaded(read_text(Path("Pulumi.yaml"), MAX_OWN))
+        project = loaded(read_text(_project_file(), MAX_OWN))
         return project if isinstance(project, dict) else {}
     return {}
 
 
 def _folders() -> list[str]:
-    """Where the files of stacks can be: where the project says, or else this checkout's folder or the project's own."""
+    """Where the files of stacks can be, below the project: where it says, or else this checkout's folder or the project's own."""
     named = _project().get("stackConfigDir")
     return [named] if isinstance(named, str) and named else ["stacks", "."]
 
 
 def _state(stack: str) -> Iterator[Finding]:
     try:
-        nodes = hosts.of(engine.deployment(stack))
+        nodes = of(engine.deployment(stack)).nodes
     except FleetError as error:
         yield Finding("state", str(error), "pulumi stack ls; pulumi stack select NAME; and check the passphrase")
         return

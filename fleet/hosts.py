@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,7 +147,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
     promises = [(proof_document or {}).get("digest"), settings_digest]
     return Host(
         name=state.node,
-        connection=next((command["connection"] for command in inputs.values() if command.get("connection")), {}),
+        connection=_connection(inputs.values()),
         sudo_password=_sudo_password(stdin["system"]),
         state=state,
         evidence=evidence,
@@ -158,6 +158,15 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
         gone=gone,
         differences=tuple(_settings(proof_document, evidence, settings_digest)),
     )
+
+
+def _connection(inputs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """How a node is reached, by the first of its commands that says it. Raises TypeError or ValueError for what no engine wrote."""
+    connection = next((command["connection"] for command in inputs if command.get("connection")), {})
+    if not isinstance(connection, dict):
+        raise TypeError("a connection is an object")
+    int(connection.get("port") or 22)
+    return connection
 
 
 def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None, digest: str) -> Iterator[Difference]:

@@ -243,3 +243,15 @@ def test_file_of_a_stack_is_where_the_project_keeps_it(monkeypatch: pytest.Monke
     assert doctor._file("a")[1].message == "settings/Pulumi.a.yaml is valid"
     (tmp_path / "Pulumi.yaml").write_text("[")
     assert doctor._file("a")[1].message.startswith("there is no stacks/Pulumi.a.yaml or Pulumi.a.yaml")
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
+def test_file_of_a_stack_is_where_the_engine_looks_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
+) -> None:
+    """It takes the project of a folder above, and the ending of its file: the stack's file was called missing, which is a fault."""
+    (tmp_path / "deploy/nodes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deploy/nodes")
+    (tmp_path / f"Pulumi.{suffix}").write_text('{"name": "kata-nodes", "runtime": "python"}')
+    (tmp_path / f"Pulumi.a.{suffix}").write_text('{"config": {"nodes": {"local": {}}}}')
+    assert doctor._file("a")[1] == doctor.Finding("stack's file", f"../../Pulumi.a.{suffix} is valid")

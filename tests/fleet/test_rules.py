@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from delivery import login, scripts
-from fleet import cure, explain, hosts, measure, shown
+from fleet import cure, doctor, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
@@ -207,19 +207,21 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("value", [7, "x", [], ["x"], True])
-@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers"])
+@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers", "connection"])
 def test_a_state_that_somebody_edited_is_a_sentence_and_costs_other_stacks_nothing(
     monkeypatch: pytest.MonkeyPatch, key: str, value: Any
 ) -> None:
     state = deployment()
     for resource in state["resources"][1:]:
-        (resource["inputs"] if key in ("stdin", "triggers") else resource)[key] = value
+        (resource["inputs"] if key in ("stdin", "triggers", "connection") else resource)[key] = value
     state["resources"].append({"urn": "urn:s", "type": hosts.STACK, "outputs": value})
     assert hosts.outputs(state) == {}
     monkeypatch.setattr(command.engine, "deployment", lambda name: state if name == "edited" else {"resources": []})
     document, _ = command.of_many(["edited", "whole"], lambda known: Answers([], []))
     assert [line.stack for line in document.stacks] == ["edited", "whole"] and document.stacks[1].readable
     assert document.stacks[0].readable or "pulumi " in document.stacks[0].problem
+    (finding,) = doctor._state("edited")
+    assert bool(finding.cure) or document.stacks[0].readable, "and no traceback"
 
 
 async def connected(*_: object) -> None:
