@@ -31,6 +31,8 @@ STEPS = {
 """The engine's steps -> what they mean to a reader; every other step changes nothing."""
 SEEN_BY_REFRESH = ("missing", "changed", "label")
 """Kinds of difference of an object that `pulumi refresh` shows too, with the values."""
+NO_PROOF_IN_PODS = "the stack holds no proof in pods"
+"""What differs where a stack has neither the Jobs of a proof nor its evidence; to a refresh, there is nothing to read."""
 NOISE = ("an unhandled error occurred: program exited with non-zero exit code", "preview failed")
 """Beginnings of errors that only report that there was another one."""
 
@@ -148,7 +150,7 @@ def of(file: Path) -> Preview:
 
 
 def measured(file: Path) -> list[tuple[str, str]]:
-    """What differs, by the document of `kata-nodes drift --json`: names of nodes and objects, each with a sentence.
+    """What differs, by the document of `kata-nodes drift --json`: names of nodes, objects and proofs, each with a sentence.
 
     Of objects only what a refresh does not see. What could not be measured is among them where something else differs. Raises
     ValueError for any other document.
@@ -171,6 +173,7 @@ def measured(file: Path) -> list[tuple[str, str]]:
         different = [_dict(difference) for difference in _list(item.get("differences"))]
         rows += [(name, _text(each.get("what"))) for each in different if each.get("kind") not in SEEN_BY_REFRESH]
         rows += [(name, f"not measured: {_text(item.get('cause'))}")] if item.get("reached") is not True else []
+    rows += [(name, NO_PROOF_IN_PODS) for name in map(_text, _list(document.get("unfinished"))) if name]
     return rows
 
 

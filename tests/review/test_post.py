@@ -237,6 +237,15 @@ def test_measured_drift_is_reported_without_diffs_and_unread_measurements_leave_
     assert len(github.writes()) == 1
 
 
+def test_proof_in_pods_that_is_not_there_keeps_the_issue_open(tmp_path: Path, github: GitHub) -> None:
+    """No node and no object tells of it, and a refresh sees nothing: the issue was closed while `kata-nodes drift` ended with 2."""
+    file = tmp_path / "nodes"
+    file.write_text(json.dumps({"nodes": [], "objects": [], "unfinished": ["proof", 7]}))
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
+    ((method, _, body),) = github.writes()
+    assert method == "POST" and "- `proof`: `the stack holds no proof in pods`" in body["body"]
+
+
 def test_open_issue_is_brought_up_to_date_and_closed_when_nothing_drifts(tmp_path: Path, github: GitHub) -> None:
     pull = {"number": 1, "user": BOT, "body": ISSUE, "pull_request": {}}
     github.answer("repos/o/r/issues", [pull, {"number": 12, "user": BOT, "body": f"{ISSUE}\nold"}])
