@@ -242,11 +242,11 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
 
 
 def _project_file() -> Path:
-    """The project's file, which the engine looks for in this folder and those above it; that of this folder where there is none."""
-    here = Path.cwd()
-    places = [folder / f"Pulumi{suffix}" for folder in (here, *here.parents) for suffix in PROJECT_SUFFIXES]
-    place = next((place for place in places if place.is_file()), here / "Pulumi.yaml")
-    return Path(os.path.relpath(place, here))
+    """The project's file, which the engine looks for in this folder and those above; without one, that of this folder."""
+    current = Path.cwd()
+    places = [folder / f"Pulumi{suffix}" for folder in (current, *current.parents) for suffix in PROJECT_SUFFIXES]
+    place = next((place for place in places if place.is_file()), current / "Pulumi.yaml")
+    return Path(os.path.relpath(place, current))
 
 
 def _project() -> dict[str, Any]:

@@ -161,8 +161,8 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
 
 
 def _connection(inputs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """How a node is reached, by the first of its commands that says it. Raises TypeError or ValueError for what no engine wrote."""
-    connection = next((command["connection"] for command in inputs if command.get("connection")), {})
+    """How a node is reached, by the first of its commands. Raises TypeError or ValueError for what no engine wrote."""
+    connection: Any = next((command["connection"] for command in inputs if command.get("connection")), {})
     if not isinstance(connection, dict):
         raise TypeError("a connection is an object")
     int(connection.get("port") or 22)

@@ -246,10 +246,8 @@ def test_file_of_a_stack_is_where_the_project_keeps_it(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
-def test_file_of_a_stack_is_where_the_engine_looks_for_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
-) -> None:
-    """It takes the project of a folder above, and the ending of its file: the stack's file was called missing, which is a fault."""
+def test_file_of_a_stack_is_where_the_engine_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str) -> None:
+    """It takes a project of a folder above, and the ending of its file; the file of the stack was called missing."""
     (tmp_path / "deploy/nodes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deploy/nodes")
     (tmp_path / f"Pulumi.{suffix}").write_text('{"name": "kata-nodes", "runtime": "python"}')

@@ -238,7 +238,7 @@ def test_measured_drift_is_reported_without_diffs_and_unread_measurements_leave_
 
 
 def test_proof_in_pods_that_is_not_there_keeps_the_issue_open(tmp_path: Path, github: GitHub) -> None:
-    """No node and no object tells of it, and a refresh sees nothing: the issue was closed while `kata-nodes drift` ended with 2."""
+    """No node and no object tells of it, nor does a refresh: the issue was closed while `kata-nodes drift` ended with 2."""
     file = tmp_path / "nodes"
     file.write_text(json.dumps({"nodes": [], "objects": [], "unfinished": ["proof", 7]}))
     run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
