@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -553,7 +554,7 @@ def _explain(
         reason = str(error).rstrip(".")
         return DialError(reason, f"cannot dial {place}: {reason}; {remedy}", final=True)
     if isinstance(error, (OSError, TimeoutError)):
-        reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+        reason = "no answer in time" if isinstance(error, TimeoutError) else _of_system(error)
         bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""
         return DialError(
             reason,
@@ -564,3 +565,11 @@ def _explain(
         str(error) or type(error).__name__,
         f"SSH with {place} failed: {str(error) or type(error).__name__}; check that an SSH server answers there",
     )
+
+
+def _of_system(error: OSError) -> str:
+    """The system's own words, in whose place asyncio has the call and the address; of several addresses, those of each."""
+    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+    # A name that is not found has a number below zero, of another list.
+    words = dict.fromkeys(os.strerror(number) for number in numbers if number > 0)
+    return ", ".join(words) or error.strerror or str(error)

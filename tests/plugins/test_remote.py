@@ -229,11 +229,25 @@ def test_encrypted_private_key(sshd: Sshd) -> None:
 def test_unreachable_host_is_tried_as_often_as_said() -> None:
     port = free_port()
     message, client = refusal({"host": "127.0.0.1", "port": port, "dialErrorLimit": 2})
-    assert message.startswith(f"cannot reach 127.0.0.1:{port}: ") and message.endswith("(after 3 failed attempts)")
+    assert message.startswith(f"cannot reach 127.0.0.1:{port}: Connection refused; ") and message.endswith(
+        "(after 3 failed attempts)"
+    )
     assert [status.partition(" (")[0] for status in client.statuses] == [
         "Dial 1/2 failed: retrying",
         "Dial 2/2 failed: retrying",
     ]
+
+
+def test_host_of_several_addresses_is_refused_in_the_words_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has `Connect call failed` there, whether nothing listens or no way leads to the machine, and the address twice."""
+    tried = [f"[Errno {number}] Connect call failed ('{address}', 22)" for number, address in ((111, "::1"), (113, "10.0.0.5"))]
+
+    async def connect(*_: object, **__: object) -> None:
+        raise OSError(f"Multiple exceptions: {', '.join(tried)}")
+
+    monkeypatch.setattr(asyncssh, "connect", connect)
+    message, _ = refusal({"host": "node", "dialErrorLimit": 0})
+    assert message.startswith("cannot reach node:22: Connection refused, No route to host; check that the machine is up")
 
 
 def test_a_host_that_never_answers_is_bounded() -> None:
