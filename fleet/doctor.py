@@ -20,7 +20,7 @@ import yaml
 
 from fleet import engine
 from fleet.errors import FleetError
-from fleet.stack import of
+from fleet.stack import of, without_proof
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
@@ -265,14 +265,20 @@ def _folders() -> list[str]:
 
 def _state(stack: str) -> Iterator[Finding]:
     try:
-        nodes = of(engine.deployment(stack)).nodes
+        known = of(engine.deployment(stack))
     except FleetError as error:
         yield Finding("state", str(error), "pulumi stack ls; pulumi stack select NAME; and check the passphrase")
         return
-    unproven = [node.name for node in nodes if not node.gone and node.evidence is None]
+    nodes = [node for node in known.nodes if not node.gone]
+    unproven = [node.name for node in nodes if node.evidence is None]
+    outdated = [node.name for node in nodes if node.evidence is not None and node.differences]
+    again = "pulumi up, whose last error says why"
     if unproven:
-        yield Finding("state", f"{', '.join(unproven)} without a proof", "pulumi up, whose last error says why")
-    else:
+        yield Finding("state", f"{', '.join(unproven)} without a proof", again)
+    if outdated:
+        yield Finding("state", f"{', '.join(outdated)} with a proof of other settings than those on the node", again)
+    yield from (Finding("state", without_proof(name), again) for name in known.unfinished)
+    if not (unproven or outdated or known.unfinished):
         yield Finding("state", f"{len(nodes)} nodes, each proven" if nodes else "no nodes over SSH yet")
 
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from fleet import doctor
 from fleet.__main__ import app
 from nodekit.host.capture import Captured
+from tests.fleet.test_rules import deployment
 
 
 @pytest.fixture
@@ -253,3 +254,16 @@ def test_file_of_a_stack_is_where_the_engine_looks_for_it(monkeypatch: pytest.Mo
     (tmp_path / f"Pulumi.{suffix}").write_text('{"name": "kata-nodes", "runtime": "python"}')
     (tmp_path / f"Pulumi.a.{suffix}").write_text('{"config": {"nodes": {"local": {}}}}')
     assert doctor._file("a")[1] == doctor.Finding("stack's file", f"../../Pulumi.a.{suffix} is valid")
+
+
+def test_proof_of_other_settings_and_one_in_pods_that_is_not_there_are_no_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an `up` that sent another node program and ended then: `drift` named the node, and each was proven here."""
+    state = deployment()
+    (upload,) = (resource for resource in state["resources"] if resource["urn"].endswith("-upload"))
+    monkeypatch.setattr(doctor.engine, "deployment", lambda _: state)
+    assert [each.message for each in doctor._state("s")] == ["1 nodes, each proven"]
+    upload["inputs"]["triggers"][-1] = "e" * 64
+    assert [each.message for each in doctor._state("s")] == ["n1 with a proof of other settings than those on the node"]
+    state["resources"] = [{"urn": "urn:pulumi:s::p::kata-nodes:index:KataProof::pods", "type": "kata-nodes:index:KataProof"}]
+    (finding,) = doctor._state("s")
+    assert finding.level == "FAULT" and finding.message.startswith("pods: the stack holds no proof in pods")
