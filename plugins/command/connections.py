@@ -401,6 +401,16 @@ async def dial(
             known_hosts = _known_to_nobody
 
         async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
+            try:
+                return await connect_once(config, client_keys, ())
+            except asyncssh.DisconnectError as error:
+                # OpenSSH offers those of the agent first that an IdentityFile names, and asyncssh all in the agent's order.
+                named = settings.public_keys() if settings and not keys and _TOO_MANY_KEYS in str(error) else []
+                if not named:
+                    raise
+            return await connect_once(config, client_keys, named)
+
+        async def connect_once(config: Any, client_keys: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
@@ -413,6 +423,7 @@ async def dial(
                 password=login.password,
                 client_keys=client_keys,
                 agent_path=agent,
+                agent_identities=of_agent,
                 pkcs11_provider=None,  # its library is none of those that are locked here; an agent has its keys
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None

@@ -630,6 +630,30 @@ def test_agent_full_of_other_keys_costs_no_login_that_has_its_own(
             agent.terminate()
 
 
+@pytest.mark.parametrize("passphrase", ["", "a passphrase"])
+def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_many(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str
+) -> None:
+    """OpenSSH offers it first; asyncssh offers all keys in the agent's order, and sshd ends the login before its turn."""
+    own_ssh(tmp_path, monkeypatch, "Host *\n IdentityFile ~/.ssh/absent\n IdentityFile ~/.ssh/own\n", own=sshd.private_key)
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            for name, private in (*((f"other{number}", new_key()[0]) for number in range(7)), ("own", sshd.private_key)):
+                key = tmp_path / name
+                key.write_text(private)
+                key.chmod(0o600)
+                subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(tmp_path / ".ssh/own")]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            assert own_answer(sshd.connection, without="privateKey") == "there"
+        finally:
+            agent.terminate()
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
