@@ -50,6 +50,8 @@ _TELLING = re.compile(
 """How names end whose value is a secret: DB_PASSWORD, sudoPassword, api-key. `secretName`, `tokenPath`, `tlsSecret` do not."""
 _ENCODED = re.compile(r"[A-Za-z0-9+/\s]{32,}={0,2}\s*")
 _SWITCH = ("true", "false")
+_PLACEHOLDER = re.compile(r"\$\(\w[\w.-]*\)|\$\{\w+\}|\{\{[^{}\"'`]*\}\}")
+"""What stands for a value from elsewhere: a variable of a container, or a template's field, but no text that a template holds."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Itera
     elif isinstance(value, str) and value.strip() and value not in _SWITCH:
         if description := form(value):
             yield FoundSecret(at, description, kept)
-        elif telling(name):
+        elif telling(name) and not _PLACEHOLDER.fullmatch(value.strip()):
             yield FoundSecret(at, f"the value of {name}", kept)
         else:
             yield from _within(value, at, kept)
