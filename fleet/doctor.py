@@ -120,9 +120,14 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
         except OSError as error:
             yield Finding("ssh agent", f"{agent}: {error.strerror or error}", 'Start it: eval "$(ssh-agent)"; ssh-add')
     folder = Path.home() / ".ssh"
-    named = folder.glob("id_*") if folder.is_dir() else ()
-    keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
-    exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
+    try:
+        named = folder.glob("id_*") if folder.is_dir() else ()
+        keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
+        exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
+    except OSError as error:  # as of another user, whose HOME `sudo -u` has kept
+        cure = "Set HOME to this user's own folder, or give it that one"
+        yield Finding("ssh keys", f"{folder}: {error.strerror}", cure, _logs_in_by_keys_of_this_machine(config))
+        return
     if exposed:
         places = shlex.join(str(folder / name) for name in exposed)
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {places}")

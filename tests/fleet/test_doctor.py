@@ -3,6 +3,7 @@
 Lost if these fail: the rest of its checks, or the trust of somebody whose machine is well.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -53,6 +54,22 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
     assert (finding.cure, exposed.cure) == (
         f"chmod 600 {folder}/id_ed25519", f"chmod 600 {folder}/id_ed25519 '{folder}/id_my rsa'"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [{}, {"kata-nodes:nodes": {"local": {}}}])
+def test_home_of_another_user_is_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """`sudo -u deploy` keeps HOME in some configurations, and root's is closed."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr(Path, "is_dir", refuse)  # root, as whom tests may run, is never refused
+    (finding,) = doctor._ssh(config)
+    assert finding.message == f"{tmp_path}/.ssh: Permission denied" and finding.level == ("note" if config else "FAULT")
 
 
 def test_agent_without_keys_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
