@@ -424,6 +424,9 @@ async def dial(
                 client_keys=client_keys,
                 agent_path=agent,
                 agent_identities=of_agent,
+                # OpenSSH knows no X.509. asyncssh looks for such certificates in ~/.ssh/crt, and fails where it may not look.
+                x509_trusted_certs=None,
+                x509_trusted_cert_paths=[],
                 pkcs11_provider=None,  # its library is none of those that are locked here; an agent has its keys
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None

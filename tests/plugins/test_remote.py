@@ -654,6 +654,30 @@ def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_m
             agent.terminate()
 
 
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
+) -> None:
+    """As root's, which `sudo -u` can keep in HOME: no host could be reached, for a folder of certificates that no host has."""
+    own_ssh(tmp_path, monkeypatch)
+    (tmp_path / ".ssh").chmod(0)
+    answers: list[str] = []
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=user_ssh)
+        answers.append((await client.run("echo there")).text("stdout"))
+
+    connection, effective = sshd.connection, os.geteuid()
+    try:
+        if effective == 0:
+            os.seteuid(65534)  # root may read everything
+        with_client(connection, work)
+    finally:
+        os.seteuid(effective)
+        (tmp_path / ".ssh").chmod(0o700)
+    assert answers == ["there"]
+
+
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
