@@ -6,6 +6,7 @@ What would be lost if these failed: a review that may trust the pack, and stacks
 import base64
 import gc
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -354,6 +355,14 @@ def test_secret_that_is_kept_passes(wrap: Any) -> None:
 )
 def test_what_is_no_secret_passes(inputs: dict[str, Any]) -> None:
     assert stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", inputs, {}) == []
+
+
+@pytest.mark.parametrize("unit", ["password=x,", "--a-", "a.b-", "token=", "--token x "])
+def test_long_text_without_blanks_is_not_slow(unit: str) -> None:
+    """A megabyte, as a ConfigMap can have, took minutes: a preview stood still."""
+    begin = time.process_time()
+    stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", {"data": {"list": unit * (100_000 // len(unit))}}, {})
+    assert time.process_time() - begin < 2
 
 
 @pytest.mark.parametrize(
