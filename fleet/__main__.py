@@ -259,7 +259,8 @@ def prove(
         from fleet.cure import proofs
 
         name = engine.selected(stack)
-        chosen = proofs(nodes, {host.name: dict(host.urns) for host in _stack(name).nodes if not host.gone})
+        known = _stack(name).nodes
+        chosen = proofs([_node(known, name, node).name for node in nodes], {host.name: dict(host.urns) for host in known})
         raise typer.Exit(engine.up(name, chosen, yes=yes))
 
 

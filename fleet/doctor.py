@@ -20,7 +20,7 @@ import yaml
 
 from fleet import engine
 from fleet.errors import FleetError
-from fleet.stack import of
+from fleet.stack import of, without_proof
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
@@ -35,6 +35,8 @@ ENVIRONMENT = "environment"
 """Key that stands in a configuration for what is in an environment of Pulumi ESC; the engine's own keys have a colon."""
 KEYS_REQUEST, KEYS_ANSWER = b"\0\0\0\1\x0b", b"\x0c"
 """Source: PROTOCOL.agent of OpenSSH, SSH_AGENTC_REQUEST_IDENTITIES and SSH_AGENT_IDENTITIES_ANSWER."""
+PROJECT_SUFFIXES = (".yaml", ".yml", ".json")
+"""Ends of the name of a project's file (pulumi, sdk/go/common/encoding)."""
 REACHED_BY_NODES = "Harmless if your nodes reach it; otherwise see docs/guides/air-gapped.md"
 
 
@@ -118,9 +120,14 @@ def _ssh(config: Mapping[str, Any]) -> Iterator[Finding]:
         except OSError as error:
             yield Finding("ssh agent", f"{agent}: {error.strerror or error}", 'Start it: eval "$(ssh-agent)"; ssh-add')
     folder = Path.home() / ".ssh"
-    named = folder.glob("id_*") if folder.is_dir() else ()
-    keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
-    exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
+    try:
+        named = folder.glob("id_*") if folder.is_dir() else ()
+        keys = sorted(path.name for path in named if not path.name.endswith(".pub") and path.is_file())
+        exposed = [name for name in keys if (folder / name).stat().st_mode & 0o077]
+    except OSError as error:  # as of another user, whose HOME `sudo -u` has kept
+        cure = "Set HOME to this user's own folder, or give it that one"
+        yield Finding("ssh keys", f"{folder}: {error.strerror}", cure, _logs_in_by_keys_of_this_machine(config))
+        return
     if exposed:
         places = shlex.join(str(folder / name) for name in exposed)
         yield Finding("ssh keys", f"others may read {', '.join(exposed)}", f"chmod 600 {places}")
@@ -207,7 +214,10 @@ def _path() -> Iterator[Path]:
 def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     """The configuration in the stack's file, and whether the program accepts it."""
     subject = "stack's file"
-    places = [Path(folder) / f"Pulumi.{stack.rpartition('/')[2]}.yaml" for folder in _folders()]
+    project = _project_file()
+    # The engine takes the ending of the project's file for those of its stacks too.
+    name = f"Pulumi.{stack.rpartition('/')[2]}{project.suffix}"
+    places = [project.parent / folder / name for folder in _folders()]
     place = next((path for path in places if path.is_file()), None)
     if place is None:
         where = " or ".join(map(str, places))
@@ -236,16 +246,24 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     return config, Finding(subject, f"{place} is valid")
 
 
+def _project_file() -> Path:
+    """The project's file, which the engine looks for in this folder and those above; without one, that of this folder."""
+    current = Path.cwd()
+    places = [folder / f"Pulumi{suffix}" for folder in (current, *current.parents) for suffix in PROJECT_SUFFIXES]
+    place = next((place for place in places if place.is_file()), current / "Pulumi.yaml")
+    return Path(os.path.relpath(place, current))
+
+
 def _project() -> dict[str, Any]:
-    """The project's file; empty where it cannot be read."""
+    """What is in the project's file; nothing where it cannot be read."""
     with suppress(OSError, ValueError, yaml.YAMLError):
-        project = loaded(read_text(Path("Pulumi.yaml"), MAX_OWN))
+        project = loaded(read_text(_project_file(), MAX_OWN))
         return project if isinstance(project, dict) else {}
     return {}
 
 
 def _folders() -> list[str]:
-    """Where the files of stacks can be: where the project says, or else this checkout's folder or the project's own."""
+    """Where the files of stacks can be, below the project: where it says, or else this checkout's folder or the project's own."""
     named = _project().get("stackConfigDir")
     return [named] if isinstance(named, str) and named else ["stacks", "."]
 
@@ -257,14 +275,20 @@ def _state(stack: str) -> Iterator[Finding]:
         yield Finding("state", str(error), "pulumi stack ls; pulumi stack select NAME; and check the passphrase")
         return
     try:
-        nodes = of(deployment).nodes
+        known = of(deployment)
     except FleetError as error:
         yield Finding("state", str(error), "Do that first: until then, kata-nodes reads no node of the stack")
         return
-    unproven = [node.name for node in nodes if not node.gone and node.evidence is None]
+    nodes = [node for node in known.nodes if not node.gone]
+    unproven = [node.name for node in nodes if node.evidence is None]
+    outdated = [node.name for node in nodes if node.evidence is not None and node.differences]
+    again = "pulumi up, whose last error says why"
     if unproven:
-        yield Finding("state", f"{', '.join(unproven)} without a proof", "pulumi up, whose last error says why")
-    else:
+        yield Finding("state", f"{', '.join(unproven)} without a proof", again)
+    if outdated:
+        yield Finding("state", f"{', '.join(outdated)} with a proof of other settings than those on the node", again)
+    yield from (Finding("state", without_proof(name), again) for name in known.unfinished)
+    if not (unproven or outdated or known.unfinished):
         yield Finding("state", f"{len(nodes)} nodes, each proven" if nodes else "no nodes over SSH yet")
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +23,14 @@ EARLIER = {"program", "preflight", *VERBS}
 """Resources that a node had until 2026-11-29 instead of `converge`."""
 NOT_IN_DIGEST = ("hypervisor", "runtime", "sandbox")
 """Settings that a recorded proof has beside its digest, which is over what was done before the proof."""
+NOT_UPGRADED = "its state is of another version of this program: the last `pulumi up` with this one did not come to it"
+"""What differs on a node that an upgrade of its stack has left out, as where it could not be reached."""
 SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
 """Key and value that mark a secret in a state (pulumi, sdk/go/common/resource/sig)."""
+
+
+class OtherVersion(FleetError):
+    """What another version of this program has written of a node, which this one does not read."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Host:
 
 
 def of(deployment: Mapping[str, Any]) -> list[Host]:
-    """Every node of a state, by name. Raises FleetError where a state holds what no version of this program wrote."""
+    """Every node of a state, by name. Raises OtherVersion where another version of this program wrote all that it has of nodes;
+    some of them have it where an upgrade did not come to them, and hide none of the others."""
     resources = [resource for resource in deployment.get("resources") or [] if isinstance(resource, dict)]
     nodes = {str(resource["urn"]): resource for resource in resources if resource.get("type") == NODE}
     children: dict[str, dict[str, dict[str, Any]]] = {urn: {} for urn in nodes}
@@ -72,10 +79,24 @@ def of(deployment: Mapping[str, Any]) -> list[Host]:
         if parent in children and not resource.get("delete"):
             children[parent][_name(resource["urn"]).removeprefix(f"{_name(parent)}-")] = resource
     # One without children is a node whose first step failed, as where the machine could not be reached, or was taken away again.
-    hosts = {urn: _host(nodes[urn], parts) for urn, parts in children.items() if parts or not nodes[urn].get("delete")}
+    present = {urn: parts for urn, parts in children.items() if parts or not nodes[urn].get("delete")}
+    read = {urn: _read(nodes[urn], parts) for urn, parts in present.items()}
+    hosts = {urn: host for urn, (host, _) in read.items()}
+    refusals = {urn: refusal for urn, (_, refusal) in read.items() if refusal}
+    if refusals and refusals.keys() >= {urn for urn, host in hosts.items() if not host.gone}:
+        raise next(iter(refusals.values()))
     for distinct in (_name, str):
         hosts = _told_apart(hosts, distinct)
     return sorted(hosts.values(), key=lambda host: host.name)
+
+
+def _read(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> tuple[Host, OtherVersion | None]:
+    """A node, and why what was done with it cannot be read: it has then what tells how to reach it, and no step."""
+    try:
+        return _host(component, parts), None
+    except OtherVersion as error:
+        known = {which: part for which, part in parts.items() if which not in (*EARLIER, "converge")}
+        return replace(_host(component, known), differences=(Difference("setting", NOT_UPGRADED, "prove"),)), error
 
 
 def _told_apart(hosts: Mapping[str, Host], distinct: Callable[[str], str]) -> dict[str, Host]:
@@ -121,7 +142,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
     # A program can have all it makes kept: such a node is there as well as others, and its own resource is kept too.
     gone = not kept and any(part.get("retainOnDelete") for part in parts.values())
     if EARLIER & parts.keys() and "converge" not in parts and not gone:
-        raise FleetError(
+        raise OtherVersion(
             f"The state of node {name} was written by an earlier version of this program. Run `pulumi up` with this one."
         )
     try:
@@ -136,7 +157,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
         )
     except NodeError as error:
         if not gone:
-            raise FleetError(
+            raise OtherVersion(
                 f"The state of node {name} was written by another version of this program ({error.message}). "
                 "Run `pulumi up` with this one."
             ) from None
@@ -147,7 +168,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
     promises = [(proof_document or {}).get("digest"), settings_digest]
     return Host(
         name=state.node,
-        connection=next((command["connection"] for command in inputs.values() if command.get("connection")), {}),
+        connection=_connection(inputs.values()),
         sudo_password=_sudo_password(stdin["system"]),
         state=state,
         evidence=evidence,
@@ -158,6 +179,15 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
         gone=gone,
         differences=tuple(_settings(proof_document, evidence, settings_digest)),
     )
+
+
+def _connection(inputs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """How a node is reached, by the first of its commands. Raises TypeError or ValueError for what no engine wrote."""
+    connection: Any = next((command["connection"] for command in inputs if command.get("connection")), {})
+    if not isinstance(connection, dict):
+        raise TypeError("a connection is an object")
+    int(connection.get("port") or 22)
+    return connection
 
 
 def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None, digest: str) -> Iterator[Difference]:

@@ -32,7 +32,7 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
         result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
-        if result.is_terminal:
+        if result.is_terminal and result.width > 0:  # COLUMNS=0 leaves no room for a letter
             return result
     return Console(
         stderr=stderr, highlight=False, emoji=False, markup=False, width=PIPE_WIDTH, no_color=True, force_terminal=False

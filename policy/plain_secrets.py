@@ -22,7 +22,7 @@ FORMS: tuple[tuple[str, str], ...] = (
     ("a token of Vault", r"\bhv[sb]\.[A-Za-z0-9_-]{24}"),
     ("a key of an AWS account", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-    ("an address with a password", r"\b[a-z][a-z0-9+.-]*://[^\s/:@\"'{}$<>]+:[^\s/@\"'{}$<>]+@"),
+    ("an address with a password", r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@\"'{}$<>]+:[^\s/@\"'{}$<>]+@"),
     ("a login of HTTP", r"(?i)\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token)\s+[A-Za-z0-9._~+/=-]{8}"),
     ("a bootstrap token of Kubernetes", r"(?<![A-Za-z0-9_.-])(?=[a-z0-9.]*[0-9])[a-z0-9]{6}\.[a-z0-9]{16}(?![A-Za-z0-9_.-])"),
     (
@@ -31,17 +31,18 @@ FORMS: tuple[tuple[str, str], ...] = (
         r"(?:(?:password|passwd|passphrase|token|api[-_]?key|secret[-_]?key|access[-_]?key|client[-_]?secret)=|"
         # A secret of Kubernetes or Docker is named in the same way; names are words in small letters, joined by - or a dot.
         r"secret=(?![\"']?(?-i:[a-z0-9]+(?:[-.][a-z0-9]+)+)(?![^\s\"',;])))[\"']?"
-        r"(?=[^\s]*[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
+        r"(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
     ),
     (
         "a password or token",
         r"(?i)(?:^|[\s'\"])--?[a-z0-9_.-]*(?:password|passwd|passphrase|token|api[-_]?key|secret[-_]?key|access[-_]?key|"
-        r"client[-_]?secret)\s+[\"']?(?=[^\s]*[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
+        r"client[-_]?secret)\s+[\"']?(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
     ),
 )
 """What it is, and the form of its text; the forms of tokens are those that their makers document for scanners to find. The last
 two are an assignment (PASSWORD=…) and an option (--token …) of a text with a digit, so that neither words nor variables count;
-a word of its own (`get secret k3s-serving`, `create token build-robot-2024`) is a verb's object, and a name follows it."""
+a word of its own (`get secret k3s-serving`, `create token build-robot-2024`) is a verb's object, and a name follows it.
+What is repeated from many places of a text has a bound: a megabyte would take minutes."""
 _FORMS = tuple((description, re.compile(form)) for description, form in FORMS)
 _TELLING = re.compile(
     r"(?:(?i:password|passwd|passphrase|token|api[-_]?key|(?:private|secret|access)[-_]?key|client[-_]?secret|join[-_]?script)|"
@@ -50,6 +51,8 @@ _TELLING = re.compile(
 """How names end whose value is a secret: DB_PASSWORD, sudoPassword, api-key. `secretName`, `tokenPath`, `tlsSecret` do not."""
 _ENCODED = re.compile(r"[A-Za-z0-9+/\s]{32,}={0,2}\s*")
 _SWITCH = ("true", "false")
+_PLACEHOLDER = re.compile(r"\$\(\w[\w.-]*\)|\$\{\w+\}|\{\{[^{}\"'`]*\}\}")
+"""What stands for a value from elsewhere: a variable of a container, or a template's field, but no text that a template holds."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Itera
     elif isinstance(value, str) and value.strip() and value not in _SWITCH:
         if description := form(value):
             yield FoundSecret(at, description, kept)
-        elif telling(name):
+        elif telling(name) and not _PLACEHOLDER.fullmatch(value.strip()):
             yield FoundSecret(at, f"the value of {name}", kept)
         else:
             yield from _within(value, at, kept)

@@ -26,6 +26,10 @@ EXPOSED = ("create", "update", "delete", "interpreter", "environment")
 CLASSES = tuple(sorted(set(HANDLERS.values())))
 """RuntimeClasses that lead into a Kata guest by default: they are named as kata-deploy names the handlers."""
 
+NO_SECRETS = {"kubernetes:external-secrets.io/": "secretKey", "kubernetes:bitnami.com/": "encryptedData"}
+"""Beginning of the types of objects that keep secrets out of a stack -> their field that is named as one and holds none: the name
+of a key (ExternalSecret, PushSecret), and what only the cluster can decrypt (SealedSecret)."""
+
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 _UNKNOWN = {
     "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
@@ -139,7 +143,8 @@ def host_keys(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any])
 def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:
     """Secrets that the engine does not keep encrypted, and those on command lines, which no encryption helps."""
     errors = []
-    for key, value in inputs.items():
+    left_out = next((field for beginning, field in NO_SECRETS.items() if kind.startswith(beginning)), None)
+    for key, value in (_without(inputs, left_out) if left_out else inputs).items():
         if kind.startswith(COMMANDS) and key in EXPOSED:
             places = {secret.at: secret.description for secret in secrets(value, key)} | dict.fromkeys(
                 _kept(value, key), "a secret"
@@ -162,6 +167,15 @@ def plain_secrets(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, A
                 if not secret.kept
             ]
     return errors
+
+
+def _without(value: Any, left_out: str) -> Any:
+    """A value without the fields of a name, wherever they are."""
+    if isinstance(value, Secret):
+        return Secret(_without(value.value, left_out))
+    if isinstance(value, Mapping):
+        return {key: _without(below, left_out) for key, below in value.items() if key != left_out}
+    return [_without(below, left_out) for below in value] if isinstance(value, list) else value
 
 
 def _kept(value: object, at: str) -> list[str]:

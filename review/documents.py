@@ -31,6 +31,8 @@ STEPS = {
 """The engine's steps -> what they mean to a reader; every other step changes nothing."""
 SEEN_BY_REFRESH = ("missing", "changed", "label")
 """Kinds of difference of an object that `pulumi refresh` shows too, with the values."""
+NO_PROOF_IN_PODS = "the stack holds no proof in pods"
+"""What differs where a stack has neither the Jobs of a proof nor its evidence; to a refresh, there is nothing to read."""
 NOISE = ("an unhandled error occurred: program exited with non-zero exit code", "preview failed")
 """Beginnings of errors that only report that there was another one."""
 
@@ -147,11 +149,11 @@ def of(file: Path) -> Preview:
         return read(handle.read(MAX_DOCUMENT + 1))
 
 
-def measured(file: Path) -> list[tuple[str, str]]:
-    """What differs, by the document of `kata-nodes drift --json`: names of nodes and objects, each with a sentence.
+def measured(file: Path, refreshed: bool = True) -> list[tuple[str, str]]:
+    """What differs, by the document of `kata-nodes drift --json`: names of nodes, objects and proofs, each with a sentence.
 
-    Of objects only what a refresh does not see. What could not be measured is among them where something else differs. Raises
-    ValueError for any other document.
+    Of objects only what a refresh does not see; all where that has seen nothing (`refreshed`), as that one is being deleted.
+    What could not be measured is among them where something else differs. Raises ValueError for any other document.
     """
     with open(file, encoding="utf-8", errors="replace") as handle:
         text = handle.read(MAX_DOCUMENT + 1)
@@ -169,8 +171,10 @@ def measured(file: Path) -> list[tuple[str, str]]:
     for item in map(_dict, _list(document.get("objects"))):
         name = f"{_text(item.get('kind'))} {_text(item.get('name'))}"
         different = [_dict(difference) for difference in _list(item.get("differences"))]
-        rows += [(name, _text(each.get("what"))) for each in different if each.get("kind") not in SEEN_BY_REFRESH]
+        seen = SEEN_BY_REFRESH if refreshed else ()
+        rows += [(name, _text(each.get("what"))) for each in different if each.get("kind") not in seen]
         rows += [(name, f"not measured: {_text(item.get('cause'))}")] if item.get("reached") is not True else []
+    rows += [(name, NO_PROOF_IN_PODS) for name in map(_text, _list(document.get("unfinished"))) if name]
     return rows
 
 

@@ -25,8 +25,9 @@ def main() -> int:
         )
         return 1
     document = documents.of(options.document)
+    refreshed = any(resource.op != "same" for resource in document.resources)
     try:
-        measured = documents.measured(options.measured) if options.measured else []
+        measured = documents.measured(options.measured, refreshed) if options.measured else []
     except ValueError as error:
         print(
             f"error: the measurements of stack {options.stack} could not be read ({error}), so nothing is known of its drift.",
@@ -36,7 +37,7 @@ def main() -> int:
     if document.errors:
         print(f"error: stack {options.stack} could not be read, so nothing is known of its drift.", file=sys.stderr)
         return 1
-    drifted = bool(measured) or any(resource.op != "same" for resource in document.resources)
+    drifted = bool(measured) or refreshed
     try:
         issue = github.issue(
             os.environ["GITHUB_REPOSITORY"],

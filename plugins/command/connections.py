@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ _LONGEST_DELAY = 5.0
 
 _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
+_TOO_MANY_KEYS = "Too many authentication failures"
+"""How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
 SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 """Seconds without an answer after which a connection counts as lost."""
 
@@ -390,11 +393,24 @@ async def dial(
             keys.extend(await _agent_keys(login, stack))
         # An empty tuple leaves the choice to asyncssh, which decides as OpenSSH does.
         own: Any = () if settings else None
+        agent: Any = own if settings is None or settings.agent is None else settings.agent
+        if keys:
+            agent = None  # asyncssh offers its keys before those of the login, and sshd ends a login after six (MaxAuthTries)
         known_hosts: Any = settings.known_hosts() if settings else None
         if pinned is not None:
             known_hosts = _known_to_nobody
 
         async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
+            try:
+                return await connect_once(config, client_keys, ())
+            except asyncssh.DisconnectError as error:
+                # OpenSSH offers those of the agent first that an IdentityFile names, and asyncssh all in the agent's order.
+                named = settings.public_keys() if settings and not keys and _TOO_MANY_KEYS in str(error) else []
+                if not named:
+                    raise
+            return await connect_once(config, client_keys, named)
+
+        async def connect_once(config: Any, client_keys: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
@@ -406,7 +422,11 @@ async def dial(
                 username=login.user,
                 password=login.password,
                 client_keys=client_keys,
-                agent_path=own if settings is None or settings.agent is None else settings.agent,
+                agent_path=agent,
+                agent_identities=of_agent,
+                # OpenSSH knows no X.509. asyncssh looks for such certificates in ~/.ssh/crt, and fails where it may not look.
+                x509_trusted_certs=None,
+                x509_trusted_cert_paths=[],
                 pkcs11_provider=None,  # its library is none of those that are locked here; an agent has its keys
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
@@ -533,6 +553,11 @@ def _explain(
             "login refused",
             f"{place} refused to let {login.user} log in with {' or '.join(offered) or 'no credential'}: {remedy}",
         )
+    if isinstance(error, asyncssh.DisconnectError) and _TOO_MANY_KEYS in str(error):
+        remedy = "give connection.privateKey, or take other keys out of the agent (ssh-add -d)"
+        if user_ssh:
+            remedy = f"name the key for {login.host} in ~/.ssh/config by IdentityFile, with IdentitiesOnly yes"
+        return DialError("login refused", f"{place} ended the login of {login.user}, since too many keys were offered: {remedy}")
     garbled = isinstance(error, UnicodeDecodeError)  # what a server said, which is the only text that is decoded here
     if isinstance(error, UnicodeError) and not garbled:  # of the form of a name on the network (RFC 1035, section 2.3.4)
         reason = "its name has an empty part between dots, or one of more than 63 bytes"
@@ -543,7 +568,7 @@ def _explain(
         reason = str(error).rstrip(".")
         return DialError(reason, f"cannot dial {place}: {reason}; {remedy}", final=True)
     if isinstance(error, (OSError, TimeoutError)):
-        reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
+        reason = "no answer in time" if isinstance(error, TimeoutError) else _of_system(error)
         bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""
         return DialError(
             reason,
@@ -554,3 +579,11 @@ def _explain(
         str(error) or type(error).__name__,
         f"SSH with {place} failed: {str(error) or type(error).__name__}; check that an SSH server answers there",
     )
+
+
+def _of_system(error: OSError) -> str:
+    """The system's own words, in whose place asyncio has the call and the address; of several addresses, those of each."""
+    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+    # A name that is not found has a number below zero, of another list.
+    words = dict.fromkeys(os.strerror(number) for number in numbers if number > 0)
+    return ", ".join(words) or error.strerror or str(error)

@@ -58,6 +58,16 @@ class UserSsh:
                 keys += asyncssh.load_keypairs(str(Path(file).expanduser()), ignore_encrypted=True)
         return keys
 
+    def public_keys(self) -> list[asyncssh.SSHKey]:
+        """The public keys of the identities, by which an agent has the private ones. One with a passphrase tells its own too."""
+        keys: list[asyncssh.SSHKey] = []
+        for file in self.identities:
+            for name in (f"{file}.pub", file):
+                with contextlib.suppress(OSError, asyncssh.KeyImportError):
+                    keys.append(asyncssh.read_public_key(str(Path(name).expanduser())))
+                    break
+        return keys
+
     def known_hosts(self) -> asyncssh.SSHKnownHosts:
         """The machines that are known. As for OpenSSH, a file that is not there and a line that is no entry cost no other one."""
         known = asyncssh.import_known_hosts("")

@@ -41,6 +41,14 @@ def test_node_that_is_not_there_is_a_sentence_alone(tmp_path: Path, argv: list[s
     assert ended.stderr.endswith("has no node 'n9'. Its nodes: none.\n") and len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("argv", [["prove", "n1"], ["explain", "n1"], ["overhead", "n1"]])
+def test_node_whose_machine_is_gone_is_not_called_unknown(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """`status` lists it."""
+    monkeypatch.setattr(engine, "deployment", lambda _: deployment(retainOnDelete=True))
+    ended = CliRunner().invoke(app, [*argv, "--stack", "rack"])
+    assert (ended.exit_code, ended.stdout) == (1, "") and "error: Node n1 is gone" in ended.stderr
+
+
 @pytest.mark.parametrize(
     "argv",
     [

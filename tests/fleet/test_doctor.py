@@ -3,6 +3,7 @@
 Lost if these fail: the rest of its checks, or the trust of somebody whose machine is well.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from fleet import doctor, engine
 from fleet.__main__ import app
 from nodekit.host.capture import Captured
+from tests.fleet.test_rules import deployment
 
 
 @pytest.fixture
@@ -69,6 +71,22 @@ def test_state_that_was_read_and_not_understood_is_no_matter_of_a_passphrase(
     monkeypatch.setattr(engine, "deployment", lambda _: {"resources": [node, edited]})
     (finding,) = doctor._state("rack")
     assert finding.level == "FAULT" and why in finding.message and "passphrase" not in finding.cure
+
+
+@pytest.mark.parametrize("config", [{}, {"kata-nodes:nodes": {"local": {}}}])
+def test_home_of_another_user_is_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """`sudo -u deploy` keeps HOME in some configurations, and root's is closed."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr(Path, "is_dir", refuse)  # root, as whom tests may run, is never refused
+    (finding,) = doctor._ssh(config)
+    assert finding.message == f"{tmp_path}/.ssh: Permission denied" and finding.level == ("note" if config else "FAULT")
 
 
 def test_agent_without_keys_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -260,3 +278,26 @@ def test_file_of_a_stack_is_where_the_project_keeps_it(monkeypatch: pytest.Monke
     assert doctor._file("a")[1].message == "settings/Pulumi.a.yaml is valid"
     (tmp_path / "Pulumi.yaml").write_text("[")
     assert doctor._file("a")[1].message.startswith("there is no stacks/Pulumi.a.yaml or Pulumi.a.yaml")
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
+def test_file_of_a_stack_is_where_the_engine_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str) -> None:
+    """It takes a project of a folder above, and the ending of its file; the file of the stack was called missing."""
+    (tmp_path / "deploy/nodes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deploy/nodes")
+    (tmp_path / f"Pulumi.{suffix}").write_text('{"name": "kata-nodes", "runtime": "python"}')
+    (tmp_path / f"Pulumi.a.{suffix}").write_text('{"config": {"nodes": {"local": {}}}}')
+    assert doctor._file("a")[1] == doctor.Finding("stack's file", f"../../Pulumi.a.{suffix} is valid")
+
+
+def test_proof_of_other_settings_and_one_in_pods_that_is_not_there_are_no_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an `up` that sent another node program and ended then: `drift` named the node, and each was proven here."""
+    state = deployment()
+    (upload,) = (resource for resource in state["resources"] if resource["urn"].endswith("-upload"))
+    monkeypatch.setattr(doctor.engine, "deployment", lambda _: state)
+    assert [each.message for each in doctor._state("s")] == ["1 nodes, each proven"]
+    upload["inputs"]["triggers"][-1] = "e" * 64
+    assert [each.message for each in doctor._state("s")] == ["n1 with a proof of other settings than those on the node"]
+    state["resources"] = [{"urn": "urn:pulumi:s::p::kata-nodes:index:KataProof::pods", "type": "kata-nodes:index:KataProof"}]
+    (finding,) = doctor._state("s")
+    assert finding.level == "FAULT" and finding.message.startswith("pods: the stack holds no proof in pods")

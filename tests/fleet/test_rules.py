@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from delivery import login, scripts
-from fleet import cure, explain, hosts, measure, shown
+from fleet import cure, doctor, explain, hosts, measure, shown
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
@@ -206,20 +206,39 @@ def test_a_state_of_another_version_is_refused_with_what_to_do() -> None:
     assert (host.name, host.gone, host.evidence, host.state.docker) == ("n1", True, PROVE, None)
 
 
+@pytest.mark.parametrize("left", ["settings", "steps"])
+def test_a_node_that_an_upgrade_did_not_come_to_hides_none_of_the_others(left: str) -> None:
+    """One of fifty could not be reached: of the others, of which each was proven, nothing could be seen any more."""
+    state, other = deployment(), json.loads(json.dumps(deployment(steps(docker={**DOCKER, "colour": "red"}))).replace("n1", "n2"))
+    if left == "steps":
+        (converge,) = (resource for resource in other["resources"] if resource["urn"].endswith("-converge"))
+        converge["urn"] = converge["urn"].replace("-converge", "-docker")
+    first, second = hosts.of({"resources": [*state["resources"], *other["resources"]]})
+    assert (first.differences, first.evidence) == ((), PROVE) and second.address == first.address
+    assert [each.message for each in second.differences] == [hosts.NOT_UPGRADED] and second.evidence is None
+    measured = Measured(second, {"verb": "compare", "differences": []}, None, 1.0)
+    flags = cure.flags(Answers([measured], []))
+    assert flags is not None and flags[::2] == ["--replace"], "with all of the `up`"
+    with pytest.raises(FleetError, match="Run `pulumi up`"):
+        hosts.of(other)
+
+
 @pytest.mark.parametrize("value", [7, "x", [], ["x"], True])
-@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers"])
+@pytest.mark.parametrize("key", ["inputs", "outputs", "stdin", "triggers", "connection"])
 def test_a_state_that_somebody_edited_is_a_sentence_and_costs_other_stacks_nothing(
     monkeypatch: pytest.MonkeyPatch, key: str, value: Any
 ) -> None:
     state = deployment()
     for resource in state["resources"][1:]:
-        (resource["inputs"] if key in ("stdin", "triggers") else resource)[key] = value
+        (resource["inputs"] if key in ("stdin", "triggers", "connection") else resource)[key] = value
     state["resources"].append({"urn": "urn:s", "type": hosts.STACK, "outputs": value})
     assert hosts.outputs(state) == {}
     monkeypatch.setattr(command.engine, "deployment", lambda name: state if name == "edited" else {"resources": []})
     document, _ = command.of_many(["edited", "whole"], lambda known: Answers([], []))
     assert [line.stack for line in document.stacks] == ["edited", "whole"] and document.stacks[1].readable
     assert document.stacks[0].readable or "pulumi " in document.stacks[0].problem
+    (finding,) = doctor._state("edited")
+    assert bool(finding.cure) or document.stacks[0].readable, "and no traceback"
 
 
 async def connected(*_: object) -> None:

@@ -70,3 +70,11 @@ def test_a_pipe_gets_each_line_whole_and_a_terminal_folds_what_does_not_fit(monk
         assert all(len(line) <= 40 for line in lines) == folded
         assert all(any(line.rstrip() == row for line in lines) for row in ("    by root", *LINES))
         assert ("" in lines) == folded and ("b" in lines) != folded, "no empty lines in a pipe, and no blanks before one"
+
+
+def test_a_terminal_without_columns_gets_the_lines_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With COLUMNS=0 nothing at all was printed."""
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr("sys.stdout", stream := Terminal())
+    shown.write(shown.drift(answers(1)))
+    assert "n0: /x differs. [file]\n" in stream.getvalue()

@@ -229,11 +229,25 @@ def test_encrypted_private_key(sshd: Sshd) -> None:
 def test_unreachable_host_is_tried_as_often_as_said() -> None:
     port = free_port()
     message, client = refusal({"host": "127.0.0.1", "port": port, "dialErrorLimit": 2})
-    assert message.startswith(f"cannot reach 127.0.0.1:{port}: ") and message.endswith("(after 3 failed attempts)")
+    assert message.startswith(f"cannot reach 127.0.0.1:{port}: Connection refused; ") and message.endswith(
+        "(after 3 failed attempts)"
+    )
     assert [status.partition(" (")[0] for status in client.statuses] == [
         "Dial 1/2 failed: retrying",
         "Dial 2/2 failed: retrying",
     ]
+
+
+def test_host_of_several_addresses_is_refused_in_the_words_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has `Connect call failed` there, whether nothing listens or no way leads to the machine, and the address twice."""
+    tried = [f"[Errno {number}] Connect call failed ('{address}', 22)" for number, address in ((111, "::1"), (113, "10.0.0.5"))]
+
+    async def connect(*_: object, **__: object) -> None:
+        raise OSError(f"Multiple exceptions: {', '.join(tried)}")
+
+    monkeypatch.setattr(asyncssh, "connect", connect)
+    message, _ = refusal({"host": "node", "dialErrorLimit": 0})
+    assert message.startswith("cannot reach node:22: Connection refused, No route to host; check that the machine is up")
 
 
 def test_a_host_that_never_answers_is_bounded() -> None:
@@ -590,6 +604,78 @@ def test_key_that_cannot_be_read_costs_none_of_the_others(
             assert own_answer(sshd.connection, without="privateKey") == "there"
         finally:
             agent.terminate()
+
+
+def test_agent_full_of_other_keys_costs_no_login_that_has_its_own(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sshd ends a login after six keys that it refuses (MaxAuthTries): `pulumi up` came in, and `kata-nodes` did not."""
+    own_ssh(tmp_path, monkeypatch)
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            for number in range(7):
+                key = tmp_path / f"other{number}"
+                key.write_text(new_key()[0])
+                key.chmod(0o600)
+                subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            assert own_answer(sshd.connection) == "there" and "Failed publickey" not in sshd.log()
+            message = own_answer(sshd.connection, without="privateKey")
+            assert "too many keys were offered: name the key for 127.0.0.1 in ~/.ssh/config" in message
+            assert "too many keys were offered: give connection.privateKey" in refusal({**sshd.connection, "privateKey": None})[0]
+        finally:
+            agent.terminate()
+
+
+@pytest.mark.parametrize("passphrase", ["", "a passphrase"])
+def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_many(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str
+) -> None:
+    """OpenSSH offers it first; asyncssh offers all keys in the agent's order, and sshd ends the login before its turn."""
+    own_ssh(tmp_path, monkeypatch, "Host *\n IdentityFile ~/.ssh/absent\n IdentityFile ~/.ssh/own\n", own=sshd.private_key)
+    socket_path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket_path.exists():
+                time.sleep(0.02)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            for name, private in (*((f"other{number}", new_key()[0]) for number in range(7)), ("own", sshd.private_key)):
+                key = tmp_path / name
+                key.write_text(private)
+                key.chmod(0o600)
+                subprocess.run(["ssh-add", "-q", str(key)], check=True)
+            command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(tmp_path / ".ssh/own")]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            assert own_answer(sshd.connection, without="privateKey") == "there"
+        finally:
+            agent.terminate()
+
+
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
+) -> None:
+    """As root's, which `sudo -u` can keep in HOME: no host could be reached, for a folder of certificates that no host has."""
+    own_ssh(tmp_path, monkeypatch)
+    (tmp_path / ".ssh").chmod(0)
+    answers: list[str] = []
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=user_ssh)
+        answers.append((await client.run("echo there")).text("stdout"))
+
+    connection, effective = sshd.connection, os.geteuid()
+    try:
+        if effective == 0:
+            os.seteuid(65534)  # root may read everything
+        with_client(connection, work)
+    finally:
+        os.seteuid(effective)
+        (tmp_path / ".ssh").chmod(0o700)
+    assert answers == ["there"]
 
 
 def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(

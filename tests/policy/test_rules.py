@@ -6,6 +6,7 @@ What would be lost if these failed: a review that may trust the pack, and stacks
 import base64
 import gc
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -354,6 +355,34 @@ def test_secret_that_is_kept_passes(wrap: Any) -> None:
 )
 def test_what_is_no_secret_passes(inputs: dict[str, Any]) -> None:
     assert stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", inputs, {}) == []
+
+
+@pytest.mark.parametrize("unit", ["password=x,", "--a-", "a.b-", "token=", "--token x "])
+def test_long_text_without_blanks_is_not_slow(unit: str) -> None:
+    """A megabyte, as a ConfigMap can have, took minutes: a preview stood still."""
+    begin = time.process_time()
+    stack_policy.plain_secrets("kubernetes:core/v1:ConfigMap", {"data": {"list": unit * (100_000 // len(unit))}}, {})
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "at"),
+    [
+        ("external-secrets.io/v1:ExternalSecret", {"data": [{"secretKey": "password", "remoteRef": {"key": "db"}}]}, None),
+        ("external-secrets.io/v1:ExternalSecret", {"target": {"template": {"data": {"password": "{{ .password }}"}}}}, None),
+        ("external-secrets.io/v1alpha1:PushSecret", {"data": [{"match": {"secretKey": "db"}}]}, None),
+        ("external-secrets.io/v1:ExternalSecret", {"target": {"template": {"data": {"password": "hunter2"}}}}, "password"),
+        ("external-secrets.io/v1:ExternalSecret", {"target": {"data": {"token": '{{ "hunter2" }}'}}}, "token"),
+        ("bitnami.com/v1alpha1:SealedSecret", {"encryptedData": {"password": "AgBy3i4OJSWK" * 8}}, None),
+        ("bitnami.com/v1alpha1:SealedSecret", {"template": {"data": {"password": "hunter2"}}}, "password"),
+        ("core/v1:Pod", {"containers": [{"env": [{"name": "TOKEN", "value": "$(OTHER)"}]}]}, None),
+        ("core/v1:Pod", {"containers": [{"env": [{"name": "TOKEN", "value": "$(OTHER)hunter2"}]}]}, "value"),
+        ("core/v1:Pod", {"secretKey": "hunter2"}, "secretKey"),
+    ],
+)
+def test_object_that_keeps_a_secret_out_of_the_stack_is_not_taken_for_one_in_plain(kind: str, spec: Any, at: str | None) -> None:
+    errors = stack_policy.plain_secrets(f"kubernetes:{kind}", {"spec": spec}, {})
+    assert [error.message.partition(" ")[0].rpartition(".")[2] for error in errors] == ([at] if at else [])
 
 
 @pytest.mark.parametrize("kind", ["command:local:Command", "command:remote:Command"])

@@ -224,7 +224,7 @@ def test_measured_drift_is_reported_without_diffs_and_unread_measurements_leave_
     policy = {"kind": "Policy", "name": "p", "reached": True, "differences": [added, refreshed]}
     lost = {"kind": "Job", "name": "j", "reached": False, "cause": "forbidden", "differences": []}
     file.write_text(json.dumps({"nodes": measured, "objects": [policy, lost]}))
-    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
+    run("review.drift", "staging", document(tmp_path, {"a": "2"}), "--measured", file)
     ((_, _, body),) = github.writes()
     assert (
         "- `n1`: `docker-ce is not held @everyone 'x'`" in body["body"]
@@ -235,6 +235,27 @@ def test_measured_drift_is_reported_without_diffs_and_unread_measurements_leave_
     file.write_text("{}")
     assert "could not be read" in run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file, ok=False)
     assert len(github.writes()) == 1
+
+
+def test_proof_in_pods_that_is_not_there_keeps_the_issue_open(tmp_path: Path, github: GitHub) -> None:
+    """No node and no object tells of it, nor does a refresh: the issue was closed while `kata-nodes drift` ended with 2."""
+    file = tmp_path / "nodes"
+    file.write_text(json.dumps({"nodes": [], "objects": [], "unfinished": ["proof", 7]}))
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
+    ((method, _, body),) = github.writes()
+    assert method == "POST" and "- `proof`: `the stack holds no proof in pods`" in body["body"]
+
+
+def test_object_of_which_a_refresh_sees_nothing_keeps_the_issue_open(tmp_path: Path, github: GitHub) -> None:
+    """As a namespace that is being deleted, and is still there: the issue was closed while `kata-nodes drift` ended with 2."""
+    leaving = {"what": "Namespace p is being deleted since 10:00", "kind": "missing", "repair": None}
+    file = tmp_path / "nodes"
+    file.write_text(
+        json.dumps({"nodes": [], "objects": [{"kind": "Namespace", "name": "p", "reached": True, "differences": [leaving]}]})
+    )
+    run("review.drift", "staging", document(tmp_path, {"a": "1"}), "--measured", file)
+    ((method, _, body),) = github.writes()
+    assert method == "POST" and "`Namespace p`: `Namespace p is being deleted since 10:00`" in body["body"]
 
 
 def test_open_issue_is_brought_up_to_date_and_closed_when_nothing_drifts(tmp_path: Path, github: GitHub) -> None:
