@@ -39,7 +39,8 @@ def first_boot(
 ) -> str:
     """`script` (aws/first_boot.sh) with its settings before it.
 
-    `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
+    `states` and `seconds` hold the desired state and the bound of the verbs `converge` and `prove`, as for a node that is reached
+    over SSH;
     `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with a first
     line that names its program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run, and
     for an address that the machine's client cannot use.
@@ -73,7 +74,8 @@ def first_boot(
             )
     settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
     for verb, state in states.items():
-        settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}
+        document = json.dumps(state, sort_keys=True, separators=(",", ":"))
+        settings |= {f"STATE_{verb.upper()}": document, f"SECONDS_{verb.upper()}": str(seconds[verb])}
     settings |= {name.upper(): text for name, text in scripts.items() if text is not None}
     # No export: programs that the shell starts cannot read its own variables.
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in settings.items()]
