@@ -94,7 +94,7 @@ run() {
     printf '%s' "$text" | timeout --kill-after=30 "$seconds" "$@" 2>>"$said" >"$LOGS/$name.json" 7>&- &
     # A shutdown signals all of them, and a verb that it ends still says what it undoes.
     (
-        trap '' HUP INT TERM
+        trap '' HUP INT TERM PIPE
         tail -n +1 -s 0.2 -f --pid=$! "$said" | tee -a "$LOGS/log" | sed -un '/^step /p' | while IFS= read -r line; do
             say "$line"
         done
@@ -160,6 +160,8 @@ trap leave EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+# What writes cloud-init's log may have ended. Not ignored: the scripts of the settings would inherit that.
+trap : PIPE
 # Anyone who can open a lock's file can lock it.
 (umask 077 && : >>"$LOCK") || unwritable
 exec 7>>"$LOCK"

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import signal
 import subprocess
 import time
 import zipfile
@@ -76,6 +77,15 @@ BOOTSTRAP = (
 )
 
 
+def descendants(process: int) -> list[int]:
+    """The process and all that it started."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:  # it has ended
+        return []
+    return [process, *(each for child in children for each in descendants(int(child)))]
+
+
 @dataclass
 class Store:
     """An object store: path -> answers, of which the last one stays."""
@@ -127,10 +137,13 @@ class Machine:
         query: str = "",
         shut_down_at: Callable[[], bool] | None = None,
         terminate: bool = True,
+        everything: bool = False,
+        unheard: bool = False,
         states: dict[str, Any] = STATES,
         edit: tuple[str, str] = ("", ""),
     ) -> int:
-        """Run user data, its script edited, as cloud-init would, and end it as a shutdown at that time would; the exit code."""
+        """Run user data, its script edited, as cloud-init would, and end it, or everything that it started, as a shutdown at that
+        time would; the exit code."""
         self.store.files.setdefault("/nodekit.pyz", [program])
         text = user_data.first_boot(
             sent("first_boot.sh", "aws").replace(*edit),
@@ -159,8 +172,14 @@ class Machine:
                 assert running.poll() is None
                 time.sleep(0.05)
             if shut_down_at and terminate:
-                running.terminate()
-            self.output = running.communicate(timeout=240)[1]
+                for process in descendants(running.pid) if everything else [running.pid]:
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGTERM)
+            if unheard:
+                assert running.stderr
+                running.stderr.close()
+            self.output = "" if unheard else running.communicate(timeout=240)[1]
+            running.wait(timeout=240)
         return running.returncode
 
     @property
@@ -260,6 +279,15 @@ def test_proven_machine_joins_and_reports_it(machine: Machine) -> None:
         assert f"step {step} ...\nstep {step}: done in 0.1 s\n" in machine.log()
 
 
+def test_machine_joins_although_nobody_reads_what_its_script_prints(machine: Machine) -> None:
+    """cloud-init hands its output to a program of its own, which can end before the script does."""
+    pipes = f"#!/bin/sh\nyes 2>{machine.folder}/complaint | head -n 1 >/dev/null\n"
+    assert machine.boot(machine.stand_in(), join=machine.join(), runtime=pipes, unheard=True) == 0
+    assert machine.joined and machine.verdict.startswith("proven and joined") and machine.leftovers() == []
+    assert "step kata: done" in machine.log()
+    assert (machine.folder / "complaint").read_text() == ""
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_machine_whose_proof_or_anything_before_failed_does_not_join(dash_machine: Machine, step: str) -> None:
     assert dash_machine.boot(dash_machine.stand_in(step), join=dash_machine.join()) == 1
@@ -309,6 +337,17 @@ def test_shutdown_in_the_middle_leaves_a_verdict_and_nothing_else(machine: Machi
     assert not machine.joined and "does not join" in machine.verdict
     assert machine.leftovers() == []
     assert "step docker ...\n" in machine.log(), "the verdict sends its reader there"
+
+
+def test_shutdown_waits_for_what_the_verb_undoes_and_keeps_what_it_says(machine: Machine) -> None:
+    """A shutdown signals every process there is."""
+    undo = 'time.sleep(0.5); print("step docker: failed after 1.0 s\\nerror: undone", file=sys.stderr); sys.exit(143)'
+    act = f"signal.signal(signal.SIGTERM, lambda *_: exec({undo!r})); time.sleep(60)"
+    program = machine.stand_in("docker", act)
+    shut_down = {"shut_down_at": lambda: "docker" in machine.steps, "everything": True}
+    assert machine.boot(program, join=machine.join(), **shut_down) != 0  # type: ignore[arg-type]
+    assert machine.log().rstrip().endswith("error: undone") and "does not join" in machine.verdict
+    assert machine.leftovers() == [] and not machine.joined
 
 
 def test_what_a_verb_says_is_in_the_log_while_it_runs(machine: Machine) -> None:

@@ -86,6 +86,14 @@ def test_type_without_its_size_is_refused_before_anything_is_made(instance_type:
         "https://",
         "https:///n",
         "",
+        "https://f.example.org/größe/n",
+        "https://f.example.org/n?signature=example\x01",
+        "https://f.example\x7f.org/n",
+        "https://f.example.org:port/n",
+        "https://f.example.org:99999/n",
+        "https://f.example.org:0/n",
+        "https://[::1/n",
+        "https://:443/n",
     ],
 )
 def test_an_address_that_is_not_of_http_is_refused_before_machines_are_made_that_never_join(address: str) -> None:
@@ -104,6 +112,8 @@ def test_an_address_that_no_machine_could_use_is_refused_without_its_password(ad
         "", program_address="https://f.example.org/a@b?sig=c@d", program_sha256="0", states={}, seconds={}, join_script=None
     )
     assert "a@b?sig=c@d" in whole
+    for address in ("https://[2001:db8::1]:8443/n", "https://bücher.example.org/gr%C3%B6%C3%9Fe?sig=a", "http://f.example.org"):
+        user_data.first_boot("", program_address=address, program_sha256="0", states={}, seconds={}, join_script=None)
 
 
 @pytest.mark.parametrize("name", ["join_script", "runtime_script"])
