@@ -138,6 +138,7 @@ class Machine:
         shut_down_at: Callable[[], bool] | None = None,
         terminate: bool = True,
         everything: bool = False,
+        by: signal.Signals = signal.SIGTERM,
         unheard: bool = False,
         states: dict[str, Any] = STATES,
         edit: tuple[str, str] = ("", ""),
@@ -174,7 +175,7 @@ class Machine:
             if shut_down_at and terminate:
                 for process in descendants(running.pid) if everything else [running.pid]:
                     with suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGTERM)
+                        os.kill(process, by)
             if unheard:
                 assert running.stderr
                 running.stderr.close()
@@ -539,6 +540,23 @@ def test_real_program_takes_every_step_at_each_first_boot(dash_machine: Machine)
         assert json.loads(dash_machine.log("prove.json"))["node"] == os.uname().nodename
         record = json.loads((dash_machine.folder / "lib/kata-nodes/converged.json").read_text())
         assert list(record["steps"]) == list(converge.STEPS)
+
+
+def test_run_after_a_power_cut_takes_every_step_and_clears_what_was_left(dash_machine: Machine) -> None:
+    """No process lives to say or to remove anything."""
+    cut: dict[str, Any] = {"shut_down_at": lambda: "docker" in dash_machine.steps, "everything": True, "by": signal.SIGKILL}
+    program = real_program(dash_machine.folder, "docker")
+    assert dash_machine.boot(program, join=dash_machine.join(), runtime="#!/bin/sh\n", states=real_states(), **cut) != 0
+    logs = dash_machine.folder / "log/kata-nodes"
+    assert not (logs / "first-boot").exists() and "step docker ...\n" in dash_machine.log() and dash_machine.leftovers()
+    for path in Path("/run").glob("kata-nodes-said.*"):  # a memory file system, so it does not outlive the power
+        path.unlink()
+    (dash_machine.folder / "steps").unlink()
+    dash_machine.store.files.clear()
+    program = real_program(dash_machine.folder)
+    assert dash_machine.boot(program, join=dash_machine.join(), states=real_states()) == 0, dash_machine.output
+    assert dash_machine.steps == list(STEPS) and dash_machine.joined and dash_machine.leftovers() == []
+    assert not (logs / "runtime").exists() and "step docker ...\n" in dash_machine.log("log.before")
 
 
 @pytest.mark.parametrize("step", converge.STEPS)
