@@ -83,7 +83,7 @@ get_program() {
 # Runs a program: its name, its bound, what it reads, then its command. Its result is in a file of that name. What it says is in
 # the log at once, for the boot may take an hour, and on the console which of its steps begins and ends. A file and no pipe takes
 # what it says: a service that it starts would hold the pipe open for ever. In memory, for the reason must not need a disk.
-# Only root's own processes can hold the lock (7), and a service would hold it as long as it runs.
+# A service would also hold the lock (7) as long as it runs.
 run() {
     name=$1
     seconds=$2
@@ -95,8 +95,8 @@ run() {
     # A shutdown signals all of them, and a verb that it ends still says what it undoes.
     (
         trap '' HUP INT TERM PIPE
-        tail -n +1 -s 0.2 -f --pid=$! "$said" | tee -a "$LOGS/log" | sed -un '/^step /p' | while IFS= read -r line; do
-            say "$line"
+        tail -n +1 -s 0.2 -f --pid=$! "$said" | tee -a "$LOGS/log" | sed -un '/^step /p' | while IFS= read -r progress; do
+            say "$progress"
         done
     ) || :
     wait $! || code=$?

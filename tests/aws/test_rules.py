@@ -57,6 +57,17 @@ def test_tags_that_a_role_cannot_have_are_refused_where_there_is_a_role(pairs: l
     assert ec2.tags(["Kosten stelle=Übung 7_.:/=+-@"], "p/s", "n", role=True)
 
 
+def test_tag_with_two_values_is_refused_instead_of_losing_the_first() -> None:
+    with pytest.raises(NodeError, match="'team=b' cannot be set: its key is set to 'a' before it") as caught:
+        ec2.tags(["team=a", "team=b"], "p/s", "n")
+    assert caught.value.code == "aws-tags" and ec2.tags(["team=a", "team=a"], "p/s", "n")["team"] == "a"
+
+
+def test_network_of_one_machine_alone_is_refused_before_ec2_does() -> None:
+    with pytest.raises(NodeError, match="has a zone"):
+        ec2.ssh_networks(["fe80::1%eth0"], False)
+
+
 def test_more_tags_than_a_resource_can_have_are_refused() -> None:
     pairs = [f"k{number}=v" for number in range(48)]
     assert len(ec2.tags(pairs, "p/s", "n")) == 50
