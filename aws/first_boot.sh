@@ -55,7 +55,7 @@ download() {
     printf '%s\n' "$PROGRAM_ADDRESS" | timeout --kill-after=30 "$DOWNLOAD_SECONDS" python3 -I -c '
 import pathlib, sys, urllib.request
 try: program = urllib.request.urlopen(sys.stdin.readline().strip(), timeout=60).read(1 << 26)
-except Exception as error: sys.exit(f"the node program cannot be downloaded: {error}")
+except Exception as error: sys.exit("the node program cannot be downloaded: " + " ".join(str(error).split())[:400])
 try: pathlib.Path(sys.argv[1]).write_bytes(program)
 except OSError: sys.exit(3)
 ' "$1"

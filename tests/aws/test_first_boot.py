@@ -88,10 +88,12 @@ def descendants(process: int) -> list[int]:
 
 @dataclass
 class Store:
-    """An object store: path -> answers, of which the last one stays."""
+    """An object store: path -> answers, of which the last one stays: a file, a status, or where to look instead."""
 
-    files: dict[str, list[bytes | int]] = field(default_factory=dict)
+    files: dict[str, list[bytes | int | str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    reason: str | None = None
+    """Beside a status; without it that of the status."""
     port: int = 0
 
 
@@ -105,7 +107,11 @@ def store() -> Iterator[Store]:
             object_store.requests.append(self.path)
             answers = object_store.files.get(self.path.partition("?")[0], [404])
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            self.send_response(answer if isinstance(answer, int) else 200)
+            if isinstance(answer, str):
+                self.send_response(302)
+                self.send_header("Location", answer)
+            else:
+                self.send_response(answer if isinstance(answer, int) else 200, object_store.reason)
             self.end_headers()
             if isinstance(answer, bytes):
                 self.wfile.write(answer)
@@ -460,6 +466,22 @@ def test_program_that_cannot_be_downloaded_is_reported_without_the_secrets_of_it
 def test_download_that_never_ends_is_reported_with_its_bound(dash_machine: Machine) -> None:
     assert dash_machine.boot(dash_machine.stand_in(), edit=("DOWNLOAD_SECONDS=300", "DOWNLOAD_SECONDS=0.01")) == 1
     assert "the node program is not downloaded in 0.01 s (http://" in dash_machine.verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [("/nodekit.pyz", "would lead to an infinite loop"), ("file:///etc/shadow", "is not allowed")]
+)
+def test_store_that_sends_machines_elsewhere_is_reported_in_one_line(dash_machine: Machine, answer: str, reason: str) -> None:
+    dash_machine.store.files["/nodekit.pyz"] = [answer]
+    assert dash_machine.boot(dash_machine.stand_in()) == 1
+    assert "the node program cannot be downloaded: HTTP Error 302" in dash_machine.verdict and reason in dash_machine.verdict
+
+
+def test_store_that_says_a_lot_does_not_fill_the_console(dash_machine: Machine) -> None:
+    dash_machine.store.files["/nodekit.pyz"] = [403]
+    dash_machine.store.reason = "x" * 60000
+    assert dash_machine.boot(dash_machine.stand_in()) == 1
+    assert "HTTP Error 403: xxx" in dash_machine.verdict and len(dash_machine.verdict) < 1000
 
 
 def test_store_that_stumbles_is_asked_again(dash_machine: Machine) -> None:
