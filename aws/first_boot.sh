@@ -117,11 +117,11 @@ failed() {
 
 # A script of the program's own, with arguments; the program was verified before.
 script() {
-    python3 -I -c 'import sys, zipfile; sys.stdout.write(zipfile.ZipFile(sys.argv[1]).read(f"nodekit/{sys.argv[2]}.sh").decode())' \
+    python3 -I -c 'import sys, zipfile; sys.stdout.write(zipfile.ZipFile(sys.argv[1]).read(f"nodekit/{sys.argv[2]}").decode())' \
         "$downloaded" "$1" >"$work/$1" || unwritable
-    name=$1
+    file=$1
     shift
-    run "$name" 900 "" sh "$work/$name" "$@"
+    run "${file%.sh}" 900 "" sh "$work/$file" "$@"
 }
 
 verb() {
@@ -183,8 +183,8 @@ downloaded=$work/nodekit.pyz
 sum=$(printf '%s' "$PROGRAM_SHA256" | cut -c 1-12)
 program=$FOLDER/nodekit-$sum.pyz
 get_program "$downloaded"
-script system
-script bootstrap "$downloaded" "$program" "$PROGRAM_SHA256"
+script system.sh
+script bootstrap.sh "$downloaded" "$program" "$PROGRAM_SHA256"
 [ -z "${RUNTIME:-}" ] || runtime
 verb converge "$SECONDS_CONVERGE" "$STATE_CONVERGE"
 verb prove "$SECONDS_PROVE" "$STATE_PROVE"
