@@ -98,6 +98,8 @@ def ssh_networks(networks: Sequence[str], everywhere: bool) -> tuple[list[str], 
     for text in networks:
         try:
             network = ipaddress.ip_network(text)
+            if "%" in text:
+                raise ValueError("it has a zone, which means something on one machine alone")
         except ValueError as error:
             raise NodeError("aws-ssh-networks", f"{text!r} is not a network: {error}", "form") from None
         if isinstance(network, ipaddress.IPv4Network):
@@ -152,8 +154,8 @@ def tag_pairs(values: Mapping[str, str]) -> list[str]:
 def tags(pairs: Sequence[str], stack: str, name: str, *, role: bool = False) -> dict[str, str]:
     """Tags of one resource: those set as KEY=VALUE, its `Name`, and `kata-nodes` with the stack that made it.
 
-    Raises NodeError `aws-tags` for text that is not a pair, for a key that is ours or Amazon's, for too many, and where a `role`
-    gets them, for those that IAM would refuse once everything else is made.
+    Raises NodeError `aws-tags` for text that is not a pair, for a key that is ours or Amazon's, for one with two values, for too
+    many, and where a `role` gets them, for those that IAM would refuse once everything else is made.
     """
     result: dict[str, str] = {}
     for pair in pairs:
@@ -171,7 +173,10 @@ def tags(pairs: Sequence[str], stack: str, name: str, *, role: bool = False) -> 
                 f"the tag {pair[:160]!r} cannot be set: a key has 1 to 128 characters, a value at most 256, and {OWNER_TAG}, "
                 "Name and aws:… are reserved",
             )
-        result[key] = value
+        if result.setdefault(key, value) != value:
+            raise NodeError(
+                "aws-tags", f"the tag {pair[:160]!r} cannot be set: its key is set to {result[key][:160]!r} before it"
+            )
     whole = {**result, "Name": name, OWNER_TAG: stack}
     if len(whole) > MOST_TAGS:
         own = len(whole) - len(result)

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from nodekit.errors import NodeError
 
@@ -39,23 +40,13 @@ def first_boot(
 ) -> str:
     """`script` (aws/first_boot.sh) with its settings before it.
 
-    `states` and `seconds` hold the desired state and the bound of each verb, as for a node that is reached over SSH;
+    `states` and `seconds` hold the desired state and the bound of the verbs `converge` and `prove`, as for a node that is reached
+    over SSH;
     `runtime_script` is what runs before all of them, and `join_script` what runs once the proof has passed, each with a first
     line that names its program. Raises NodeError `user-data-too-long`, or `bad-input` for a script that nothing would run, and
     for an address that the machine's client cannot use.
     """
-    if re.match(r"[^/?#]*//[^/?#]*@", program_address):
-        raise NodeError(
-            "bad-input",
-            "The address of the node program holds a user name or a password, which machines cannot send",
-            expected="an address without them, such as one whose query holds a signature",
-        )
-    if not re.fullmatch(r"https?://[^/?#\s]\S*", program_address):
-        raise NodeError(
-            "bad-input",
-            "The address of the node program is not one of HTTP, which is all that machines can ask",
-            expected="an address that begins with https:// and has no spaces, such as one whose query holds a signature",
-        )
+    refuse_address(program_address)
     scripts = {"runtime": runtime_script, "join": join_script}
     for name, text in scripts.items():
         if text is not None and (not text.startswith("#!/") or "\0" in text):
@@ -73,11 +64,39 @@ def first_boot(
             )
     settings = {"PROGRAM_ADDRESS": program_address, "PROGRAM_SHA256": program_sha256}
     for verb, state in states.items():
-        settings |= {f"STATE_{verb.upper()}": json.dumps(state, sort_keys=True), f"SECONDS_{verb.upper()}": str(seconds[verb])}
+        document = json.dumps(state, sort_keys=True, separators=(",", ":"))
+        settings |= {f"STATE_{verb.upper()}": document, f"SECONDS_{verb.upper()}": str(seconds[verb])}
     settings |= {name.upper(): text for name, text in scripts.items() if text is not None}
     # No export: programs that the shell starts cannot read its own variables.
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in settings.items()]
     return fitting("#!/bin/sh\n" + "".join(lines) + script)
+
+
+def refuse_address(address: str) -> None:
+    """Raise NodeError `bad-input` for an address of the node program that Python's client on a machine cannot ask."""
+    if re.match(r"[^/?#]*//[^/?#]*@", address):
+        raise NodeError(
+            "bad-input",
+            "The address of the node program holds a user name or a password, which machines cannot send",
+            expected="an address without them, such as one whose query holds a signature",
+        )
+    # The client refuses other characters, and says so with the whole address, which machines would write to their consoles.
+    if not re.fullmatch(r"https?://[^/?#\s]+([/?#][!-~]*)?", address) or not _has_host(address):
+        raise NodeError(
+            "bad-input",
+            "The address of the node program is not one of HTTP, which is all that machines can ask",
+            expected="an address that begins with https:// and a host, without spaces, and with letters outside of ASCII and "
+            "control characters percent-encoded, such as one whose query holds a signature",
+        )
+
+
+def _has_host(address: str) -> bool:
+    """Whether an address names a host, and no port that there cannot be."""
+    try:
+        parts = urlsplit(address)
+        return (parts.hostname or "\n").isprintable() and parts.port != 0
+    except ValueError:
+        return False
 
 
 def fitting(text: str) -> str:

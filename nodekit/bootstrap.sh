@@ -294,11 +294,11 @@ record() { replace "$FOLDER/$1" tee "$FOLDER/$1.new" >/dev/null; }
 other_names() { grep -Fvxe "$1" "$FOLDER/names" 2>/dev/null || :; }
 
 record_owner() {
-    [ -n "$1" ] || return 0
     refuse_other_stack "$1" # again: another one may have come while packages were installed
-    ! is_copy || rm -f "$FOLDER/names" "$FOLDER/proofs.json"
+    # A machine of a group has no stack that owns it.
+    ! is_copy || rm -f "$FOLDER/names" "$FOLDER/proofs.json" "$FOLDER/stack"
     # Without the file there was no stack, or somebody removed its record; `record` keeps it readable for the login user.
-    if [ "$(cat "$FOLDER/stack" 2>/dev/null)" != "$1" ]; then
+    if [ -n "$1" ] && [ "$(cat "$FOLDER/stack" 2>/dev/null)" != "$1" ]; then
         # Those of another stack, whose record somebody removed: it never takes its names back, and no node that has one is undone.
         rm -f "$FOLDER/names"
         printf '%s\n' "$1" | record stack

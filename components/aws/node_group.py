@@ -14,8 +14,8 @@ from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_NODES, whole
 from delivery import bundle
+from delivery.scripts import sent
 from nodekit.errors import NodeError
-from nodekit.scripts import script
 
 
 class NodeProgram(TypedDict):
@@ -76,11 +76,12 @@ class AwsNodeGroup(pulumi.ComponentResource):
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts)
         own = reporting_refusals(bundle.cached)().digest
+        converge, prove = settings.states(user_data.NODE, {"program": own})
         first_boot = pulumi.Output.all(
             own=own,
-            script=script("first_boot.sh", "aws"),
+            script=sent("first_boot.sh", "aws"),
             program=args["program"],
-            states=settings.states(user_data.NODE, {"program": own}),
+            states={"converge": converge, "prove": prove},
             seconds=settings.seconds,
             join_script=args.get("join_script"),
             runtime_script=args.get("runtime_script"),

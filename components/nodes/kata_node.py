@@ -13,7 +13,7 @@ from pulumi.output import UNKNOWN
 from components.arguments import checked
 from components.children import LEFT_ALONE, child_options
 from components.nodes.connection_errors import explaining
-from components.nodes.node_states import VERB_SECONDS, settings_of
+from components.nodes.node_states import CONVERGE_SECONDS, settings_of
 from components.nodes.rollout import Member
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.plain import derived, set_or, unsecret
@@ -280,32 +280,28 @@ class KataNode(pulumi.ComponentResource):
         user = set_or(args["connection"].get("user"), ROOT)
         copy = {"source": source, "remotePath": uploaded, "triggers": [identity, user, system.id, digest]}
         upload = child("upload", "CopyToRemote", copy, system)
-        states, seconds = settings.states(node, {"program": digest, "machine": identity}), settings.seconds
+        desired, to_prove = settings.states(node, {"program": digest, "machine": identity})
 
         def text_of(state: pulumi.Input[Mapping[str, Any]]) -> pulumi.Input[str]:
             return derived(lambda known: json.dumps(known, indent=1, sort_keys=True), state)
-
-        bounds = {f"{verb}Seconds": seconds for verb, seconds in VERB_SECONDS.items()}
-        desired = text_of({"node": node, "program": digest, "docker": states["docker"], "kata": states["kata"], **bounds})
 
         async def seen_id() -> str:
             """The id of the machine that is about to be changed, as it was looked at."""
             return str(result(await system.output("stdout").future() or "", "system")["machineId"])
 
         script = sent("converge.sh", "delivery")
-        bound = sum(VERB_SECONDS.values()) + 60
-        install = f"{offset} {length} {script_digest} {bound} {uploaded} {program} {digest} {owner}"
-        start = f"{run}timeout {PROGRAM_SECONDS + bound + 60} {login.handed(script, 'converge')}{install}"
+        install = f"{offset} {length} {script_digest} {CONVERGE_SECONDS} {uploaded} {program} {digest} {owner}"
+        start = f"{run}timeout {PROGRAM_SECONDS + CONVERGE_SECONDS + 60} {login.handed(script, 'converge')}{install}"
         converge = command(
             "converge",
             {
                 "create": derived(lambda text: f"{start} # machine {text}", machine),
                 # A copy that is sent again (`pulumi up --replace`) must be put in place again.
                 "update": derived(lambda text, sent: f"{start} again # machine {text}, upload {sent}", machine, upload.id),
-                "stdin": stdin_of(derived(lambda text: script + text, desired)),
+                "stdin": stdin_of(derived(lambda text: script + text, text_of(desired))),
                 # Where Docker was changed and Kata then fails, the state must not keep the Docker that was there before: with its
                 # settings back, the next `up` would see no change. Kata alone is one transaction on the node.
-                "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), states["docker"])],
+                "triggers": [identity, derived(lambda state: _sum(json.dumps(state, sort_keys=True)), desired["docker"])],
             },
             upload,
             delete_before_replace=True,
@@ -325,8 +321,8 @@ class KataNode(pulumi.ComponentResource):
         self.proof = command(
             "proof",
             {
-                "create": unsecret(derived(prove, args["connection"].get("user"), seconds["prove"], changed)),
-                "stdin": stdin_of(text_of(states["prove"])),
+                "create": unsecret(derived(prove, args["connection"].get("user"), settings.seconds["prove"], changed)),
+                "stdin": stdin_of(text_of(to_prove)),
                 "triggers": [identity],
             },
             converge,

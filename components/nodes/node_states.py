@@ -19,8 +19,10 @@ from nodekit.rules.kata import containerd_config, handler_registration, kata_lay
 from nodekit.rules.kata.kata_releases import Archive
 from nodekit.rules.text import printable, public
 
-VERB_SECONDS = {"preflight": 480, "docker": 2400, "kata": 1800}
-"""Bound on each verb, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+STEP_SECONDS = {"preflight": 480, "docker": 2400, "kata": 1800}
+"""Bound on each step of the verb `converge`, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
+CONVERGE_SECONDS = sum(STEP_SECONDS.values()) + 60
+"""Bound on that verb, whose steps have their own: ends a program that hangs."""
 PROOF_GRACE_SECONDS = 120
 """The proof's own bound ends a guest; one that is this much later ends a program that hangs."""
 
@@ -78,10 +80,14 @@ class NodeSettings:
     @property
     def seconds(self) -> dict[str, pulumi.Input[int]]:
         """Bound on each verb."""
-        return {**VERB_SECONDS, "prove": derived(lambda seconds: seconds + PROOF_GRACE_SECONDS, self.timeout_seconds)}
+        prove = derived(lambda seconds: seconds + PROOF_GRACE_SECONDS, self.timeout_seconds)
+        return {"converge": CONVERGE_SECONDS, "prove": prove}
 
-    def states(self, node: pulumi.Input[str], verified: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[Document]]:
-        """By verb; `verified` is what the proof vouches for beside them.
+    def states(
+        self, node: pulumi.Input[str], verified: Mapping[str, pulumi.Input[str]]
+    ) -> tuple[dict[str, pulumi.Input[Any]], pulumi.Input[Document]]:
+        """Of the verbs `converge` and `prove`; `verified` is what the proof vouches for beside the first, with the sha256 of the
+        node program as `program`.
 
         What no node could become is refused by `pulumi.RunError`: two ways to install Kata, a release that is not listed, a pair
         of Docker and Kata that is known to break, a kernel parameter that no guest could be given.
@@ -95,8 +101,8 @@ class NodeSettings:
         prove = document(
             prove_state, self.kata, self.verification.get("image"), self.timeout_seconds, [docker, kata, dict(verified)]
         )
-        preflight = document(preflight_state, self.kata)
-        return {"preflight": preflight, "docker": docker, "kata": kata, "prove": prove}
+        bounds = {f"{step}Seconds": seconds for step, seconds in STEP_SECONDS.items()}
+        return {"node": node, "program": verified["program"], "docker": docker, "kata": kata, **bounds}, prove
 
 
 def settings_of(args: Mapping[str, Any]) -> NodeSettings:
@@ -196,11 +202,6 @@ def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) 
 def kata_state(node: str, kata: Mapping[str, Any]) -> node_state.KataState:
     """For the verb `kata`."""
     return node_state.KataState(**vars(kata_settings(kata)), node=node, kernel_params=_parameters(kata), handler=_handler(kata))
-
-
-def preflight_state(node: str, kata: Mapping[str, Any]) -> node_state.PreflightState:
-    """For the verb `preflight`, as `converge` has it from the state of `kata`."""
-    return node_state.preflight(kata_state(node, kata))
 
 
 def prove_state(

@@ -28,8 +28,8 @@ from components.aws.node_group import AwsNodeGroup
 from components.aws.nodes import AwsNodes
 from components.cluster import kata_proof
 from delivery import bundle
-from nodekit.scripts import script
-from tests.components.recorder import Recorder, inputs_of, run, states
+from delivery.scripts import sent
+from tests.components.recorder import Recorder, desired, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
 from tests.package.programs import PROGRAMS, PROVEN
 
@@ -321,24 +321,26 @@ def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Re
 
 def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, instances: Recorder) -> None:
     text = text_of(grouped)
-    assert text.endswith(script("first_boot.sh", "aws")) and len(text.encode()) <= user_data.MAX_BYTES
-    names = ("STATE_PREFLIGHT", "STATE_DOCKER", "STATE_KATA", "STATE_PROVE", "JOIN", "SECONDS_PROVE", "PROGRAM_SHA256")
-    program = text.removesuffix(script("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
+    assert text.endswith(sent("first_boot.sh", "aws")) and len(text.encode()) <= user_data.MAX_BYTES
+    names = ("STATE_CONVERGE", "STATE_PROVE", "JOIN", "SECONDS_CONVERGE", "SECONDS_PROVE", "PROGRAM_SHA256")
+    program = text.removesuffix(sent("first_boot.sh", "aws")) + "".join(f"printf '%s\\0' \"${name}\"\n" for name in names)
     output = subprocess.run(["dash"], input=program, capture_output=True, text=True, check=True).stdout
     variables = dict(zip(names, output.split("\0"), strict=False))
-    over_ssh = states(instances.by_name, "aws-0")
-    for name, step in (("PREFLIGHT", "preflight"), ("DOCKER", "docker"), ("KATA", "kata"), ("PROVE", "proof")):
-        state, expected = json.loads(variables[f"STATE_{name}"]), over_ssh[step]
-        assert state.pop("node") == user_data.NODE and expected.pop("node") == "aws-0"
-        # A group's machines always serve a cluster, whose runtime must know Kata before they join.
-        if name in ("PREFLIGHT", "KATA"):
-            assert state.pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
-            assert expected.pop("handler") is None
-        # The digest covers both states above, and for a node over SSH the machine too.
-        digests = state.pop("digest", None), expected.pop("digest", None)
-        assert state == expected and (digests[0] is None) == (digests[1] is None)
+    inputs = {child: instances.by_name[f"aws-0-{child}"].inputs for child in ("converge", "proof")}
+    converge, expected = json.loads(variables["STATE_CONVERGE"]), desired(inputs["converge"]["stdin"])
+    for state, node in ((converge, user_data.NODE), (expected, "aws-0")):
+        assert [part.pop("node") for part in (state, state["docker"], state["kata"])] == [node] * 3
+    # A group's machines always serve a cluster, whose runtime must know Kata before they join.
+    assert converge["kata"].pop("handler") == {"name": "kata-qemu", "podAnnotations": [], "runtime": None}
+    assert expected["kata"].pop("handler") is None
+    assert converge == expected and converge["program"] == bundle.cached().digest
+    proof, expected = json.loads(variables["STATE_PROVE"]), desired(inputs["proof"]["stdin"])
+    assert (proof.pop("node"), expected.pop("node")) == (user_data.NODE, "aws-0")
+    # The digest covers the states of Docker and Kata, and for a node over SSH the machine too.
+    assert proof.pop("digest") != expected.pop("digest") and proof == expected
+    assert f" {variables['SECONDS_CONVERGE']} .kata-nodes-" in inputs["converge"]["create"]
+    assert f" {variables['SECONDS_PROVE']} sh " in inputs["proof"]["create"] and variables["SECONDS_PROVE"] == "420"
     assert variables["JOIN"] == JOIN
-    assert variables["SECONDS_PROVE"] == "420"
     assert variables["PROGRAM_SHA256"] == bundle.cached().digest
 
 

@@ -57,6 +57,17 @@ def test_tags_that_a_role_cannot_have_are_refused_where_there_is_a_role(pairs: l
     assert ec2.tags(["Kosten stelle=Übung 7_.:/=+-@"], "p/s", "n", role=True)
 
 
+def test_tag_with_two_values_is_refused_instead_of_losing_the_first() -> None:
+    with pytest.raises(NodeError, match="'team=b' cannot be set: its key is set to 'a' before it") as caught:
+        ec2.tags(["team=a", "team=b"], "p/s", "n")
+    assert caught.value.code == "aws-tags" and ec2.tags(["team=a", "team=a"], "p/s", "n")["team"] == "a"
+
+
+def test_network_of_one_machine_alone_is_refused_before_ec2_does() -> None:
+    with pytest.raises(NodeError, match="has a zone"):
+        ec2.ssh_networks(["fe80::1%eth0"], False)
+
+
 def test_more_tags_than_a_resource_can_have_are_refused() -> None:
     pairs = [f"k{number}=v" for number in range(48)]
     assert len(ec2.tags(pairs, "p/s", "n")) == 50
@@ -86,6 +97,14 @@ def test_type_without_its_size_is_refused_before_anything_is_made(instance_type:
         "https://",
         "https:///n",
         "",
+        "https://f.example.org/größe/n",
+        "https://f.example.org/n?signature=example\x01",
+        "https://f.example\x7f.org/n",
+        "https://f.example.org:port/n",
+        "https://f.example.org:99999/n",
+        "https://f.example.org:0/n",
+        "https://[::1/n",
+        "https://:443/n",
     ],
 )
 def test_an_address_that_is_not_of_http_is_refused_before_machines_are_made_that_never_join(address: str) -> None:
@@ -104,6 +123,8 @@ def test_an_address_that_no_machine_could_use_is_refused_without_its_password(ad
         "", program_address="https://f.example.org/a@b?sig=c@d", program_sha256="0", states={}, seconds={}, join_script=None
     )
     assert "a@b?sig=c@d" in whole
+    for address in ("https://[2001:db8::1]:8443/n", "https://bücher.example.org/gr%C3%B6%C3%9Fe?sig=a", "http://f.example.org"):
+        user_data.first_boot("", program_address=address, program_sha256="0", states={}, seconds={}, join_script=None)
 
 
 @pytest.mark.parametrize("name", ["join_script", "runtime_script"])

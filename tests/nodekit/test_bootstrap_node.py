@@ -349,6 +349,24 @@ def test_a_machine_from_an_image_of_a_node_is_not_that_node(node: Node) -> None:
     assert not (node.root / "lib" / "kata-nodes").exists()
 
 
+@pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
+def test_a_machine_of_a_group_from_an_image_of_a_node_has_proofs_of_its_own_alone(node: Node) -> None:
+    """Its first boot names no stack."""
+    folder, machine = node.root / "lib" / "kata-nodes", node.root / "machine-id"
+    install = (".kata-nodes.pyz", node.target, node.digest)
+    machine.write_text(f"{'a' * 32}\n")
+    assert node.run(*install, "project/golden", "n1").returncode == 0
+    proofs = node.root / "lib" / RECORD.removeprefix("/usr/local/lib/")
+    proofs.touch()
+    machine.write_text(f"{'b' * 32}\n")
+    assert node.run(*install).returncode == 0
+    assert not [name for name in ("proofs.json", "names", "stack") if (folder / name).exists()]
+    proofs.touch()
+    assert node.run(*install).returncode == 0 and proofs.exists()
+    assert node.run(*install, "project/rack", "n2").returncode == 0
+    assert proofs.exists(), "a stack that takes the machine later has its proofs in the report"
+
+
 @pytest.mark.parametrize("text", ["", "uninitialized\n"], ids=["empty", "before-the-first-boot"])
 @pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="needs a machine id to lay another over")
 def test_a_machine_without_an_id_stays_the_node_that_it_was(node: Node, text: str) -> None:

@@ -10,7 +10,7 @@ from bench.fleet.contenders.ssh import Ssh
 from bench.fleet.hosts import Host
 from components.nodes import node_states
 from delivery import bundle, scripts
-from nodekit.rules.node_state import CompareState, ConvergeState
+from nodekit.rules.node_state import CompareState, ConvergeState, preflight
 
 FOLDER = "/usr/local/lib/kata-nodes"
 UPLOADED = ".kata-nodes.pyz"
@@ -41,12 +41,13 @@ class Alone(Ssh):
             "kernel_params": [parameter(self.limit)],
         }
         docker = {"repository": {"address": f"{self.fleet.address}/debian", "fingerprint": served.fingerprint}}
-        preflight = node_states.preflight_state(host.name, kata)
         docker_state, kata_state = node_states.docker_state(host.name, kata, docker), node_states.kata_state(host.name, kata)
         verified: list[object] = [docker_state.document(), kata_state.document(), {"program": digest, "machine": host.name}]
         proof = node_states.prove_state(host.name, kata, None, TIMEOUT_SECONDS, verified)
-        compared = CompareState(node=host.name, program=digest, preflight=preflight, docker=docker_state, kata=kata_state)
-        bounds = {f"{verb}_seconds": seconds for verb, seconds in node_states.VERB_SECONDS.items()}
+        compared = CompareState(
+            node=host.name, program=digest, preflight=preflight(kata_state), docker=docker_state, kata=kata_state
+        )
+        bounds = {f"{step}_seconds": seconds for step, seconds in node_states.STEP_SECONDS.items()}
         converged = ConvergeState(node=host.name, program=digest, docker=docker_state, kata=kata_state, **bounds)
         documents = {"converge": converged, "prove": proof, "compare": compared}
         return {verb: state.document() for verb, state in documents.items()}
