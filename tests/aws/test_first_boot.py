@@ -358,7 +358,7 @@ def test_shutdown_waits_for_what_the_verb_undoes_and_keeps_what_it_says(machine:
 
 
 def test_what_a_verb_says_is_in_the_log_while_it_runs(machine: Machine) -> None:
-    """A first boot can take an hour, and whoever looks at the machine meanwhile would see nothing."""
+    """A first boot can take an hour, in which the machine would show nothing of it."""
     program = machine.stand_in("docker", HANG)
 
     def visible() -> bool:

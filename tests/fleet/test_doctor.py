@@ -66,7 +66,7 @@ def test_keys_are_files_and_a_link_that_leads_nowhere_is_none(monkeypatch: pytes
 def test_state_that_was_read_and_not_understood_is_no_matter_of_a_passphrase(
     monkeypatch: pytest.MonkeyPatch, edited: dict[str, Any], why: str
 ) -> None:
-    """Lost if this fails: the rest of the checks, or whoever upgrades a stack looks for a wrong passphrase."""
+    """Lost if this fails: the rest of the checks. Or somebody who upgrades a stack looks for a wrong passphrase."""
     node = {"type": "kata-nodes:index:KataNode", "urn": "n"}
     monkeypatch.setattr(engine, "deployment", lambda _: {"resources": [node, edited]})
     (finding,) = doctor._state("rack")

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,24 @@ from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
 pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def ssh_agent(folder: Path, *keys: str) -> Iterator[str]:
+    """The socket of an SSH agent, in a folder, that has these private keys in their order."""
+    place = folder / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not place.exists():
+                time.sleep(0.02)
+            for number, key in enumerate(keys):
+                file = folder / f"key{number}"
+                file.write_text(key)
+                file.chmod(0o600)
+                subprocess.run(["ssh-add", "-q", str(file)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(place)})
+            yield str(place)
+        finally:
+            agent.terminate()
 
 
 @dataclass
@@ -393,20 +411,12 @@ def test_through_a_proxy(start_sshd: StartSshd) -> None:
 
 
 def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
-    socket_path = tmp_path / "agent"
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
-        try:
-            while not socket_path.exists():
-                time.sleep(0.02)
+    with ssh_agent(tmp_path, sshd.private_key) as agent:
 
-            async def work(client: Client) -> None:
-                async with asyncssh.connect_agent(str(socket_path)) as keys:
-                    await keys.add_keys([asyncssh.import_private_key(sshd.private_key)])
-                await client.run("true", privateKey=None, agentSocketPath=str(socket_path))
+        async def work(client: Client) -> None:
+            await client.run("true", privateKey=None, agentSocketPath=agent)
 
-            with_client(sshd.connection, work)
-        finally:
-            agent.terminate()
+        with_client(sshd.connection, work)
 
 
 @pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell", "# B\xfcro", "ProxyJump 127.0.0.1"])
@@ -592,18 +602,9 @@ def test_key_that_cannot_be_read_costs_none_of_the_others(
     if not line:
         assert own_answer(sshd.connection, without="privateKey") == "there"
         return
-    socket_path, key = tmp_path / "agent", tmp_path / "key"
-    key.write_text(sshd.private_key)
-    key.chmod(0o600)
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
-        try:
-            while not socket_path.exists():
-                time.sleep(0.02)
-            subprocess.run(["ssh-add", "-q", str(key)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(socket_path)})
-            monkeypatch.setenv(line.rpartition(" ")[2].removeprefix("$"), str(socket_path))
-            assert own_answer(sshd.connection, without="privateKey") == "there"
-        finally:
-            agent.terminate()
+    with ssh_agent(tmp_path, sshd.private_key) as agent:
+        monkeypatch.setenv(line.rpartition(" ")[2].removeprefix("$"), agent)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
 
 
 def test_agent_full_of_other_keys_costs_no_login_that_has_its_own(
@@ -611,23 +612,12 @@ def test_agent_full_of_other_keys_costs_no_login_that_has_its_own(
 ) -> None:
     """sshd ends a login after six keys that it refuses (MaxAuthTries): `pulumi up` came in, and `kata-nodes` did not."""
     own_ssh(tmp_path, monkeypatch)
-    socket_path = tmp_path / "agent"
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
-        try:
-            while not socket_path.exists():
-                time.sleep(0.02)
-            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-            for number in range(7):
-                key = tmp_path / f"other{number}"
-                key.write_text(new_key()[0])
-                key.chmod(0o600)
-                subprocess.run(["ssh-add", "-q", str(key)], check=True)
-            assert own_answer(sshd.connection) == "there" and "Failed publickey" not in sshd.log()
-            message = own_answer(sshd.connection, without="privateKey")
-            assert "too many keys were offered: name the key for 127.0.0.1 in ~/.ssh/config" in message
-            assert "too many keys were offered: give connection.privateKey" in refusal({**sshd.connection, "privateKey": None})[0]
-        finally:
-            agent.terminate()
+    with ssh_agent(tmp_path, *(new_key()[0] for _ in range(7))) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        assert own_answer(sshd.connection) == "there" and "Failed publickey" not in sshd.log()
+        message = own_answer(sshd.connection, without="privateKey")
+        assert "too many keys were offered: name the key for 127.0.0.1 in ~/.ssh/config" in message
+        assert "too many keys were offered: give connection.privateKey" in refusal({**sshd.connection, "privateKey": None})[0]
 
 
 @pytest.mark.parametrize("passphrase", ["", "a passphrase"])
@@ -636,22 +626,11 @@ def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_m
 ) -> None:
     """OpenSSH offers it first; asyncssh offers all keys in the agent's order, and sshd ends the login before its turn."""
     own_ssh(tmp_path, monkeypatch, "Host *\n IdentityFile ~/.ssh/absent\n IdentityFile ~/.ssh/own\n", own=sshd.private_key)
-    socket_path = tmp_path / "agent"
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
-        try:
-            while not socket_path.exists():
-                time.sleep(0.02)
-            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-            for name, private in (*((f"other{number}", new_key()[0]) for number in range(7)), ("own", sshd.private_key)):
-                key = tmp_path / name
-                key.write_text(private)
-                key.chmod(0o600)
-                subprocess.run(["ssh-add", "-q", str(key)], check=True)
-            command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(tmp_path / ".ssh/own")]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            assert own_answer(sshd.connection, without="privateKey") == "there"
-        finally:
-            agent.terminate()
+    with ssh_agent(tmp_path, *(new_key()[0] for _ in range(7)), sshd.private_key) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(tmp_path / ".ssh/own")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
 
 
 @pytest.mark.parametrize("user_ssh", [False, True])
@@ -685,18 +664,9 @@ def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     message, _ = refusal(keyless)
     assert "with no credential: give connection.privateKey, or start an SSH agent" in message
-    socket_path, key = tmp_path / "agent", tmp_path / "other"
-    key.write_text(new_key()[0])
-    key.chmod(0o600)
-    with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL) as agent:
-        try:
-            while not socket_path.exists():
-                time.sleep(0.02)
-            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-            subprocess.run(["ssh-add", "-q", str(key)], check=True)
-            message, _ = refusal(keyless)
-        finally:
-            agent.terminate()
+    with ssh_agent(tmp_path, new_key()[0]) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        message, _ = refusal(keyless)
     assert "with 1 key of the SSH agent: check connection.user" in message
 
 
