@@ -143,7 +143,9 @@ def page(
         document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
         return document.text(*last)
     real = [change for change in changes if change.op != "same"]
-    nodes = {resource.urn: resource for resource in (*preview.resources, *changes) if resource.type == words.NODE}
+    # The plan of a deployment has only what changes: of a node that is sent another program, its commands.
+    parents = [documents.left_out(change.parent) for change in real if change.custom]
+    nodes = {resource.urn: resource for resource in (*parents, *preview.resources, *changes) if resource.type == words.NODE}
     below: dict[str, list[Resource]] = {urn: [] for urn in nodes}
     for change in real:
         if change.custom and change.parent in below:
@@ -152,7 +154,7 @@ def page(
     ops = []
     for urn, node in nodes.items():
         if text := words.node(node, below[urn]):
-            names_by_text.setdefault(text, []).append(words.name_of(node))
+            names_by_text.setdefault(text, []).append(words.name_of(node, below[urn]))
             ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]

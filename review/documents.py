@@ -123,6 +123,12 @@ def _resource(step: dict[str, Any]) -> Resource | None:
     )
 
 
+def left_out(urn: str) -> Resource:
+    """The component with this URN, which a document leaves out: the engine writes none that stays the same, only its children."""
+    kind, name = [*urn.split("::", 3), "", "", "", ""][2:4]
+    return Resource(urn=urn, type=kind.rpartition("$")[2], name=name, parent="", custom=False, op="same")
+
+
 def _merged(steps: Iterable[Any]) -> tuple[Resource, ...]:
     """One resource an URN: a replacement is several steps."""
     resources: dict[str, Resource] = {}

@@ -114,10 +114,15 @@ def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
     return plan if isinstance(plan, dict) else {}
 
 
-def name_of(resource: Resource) -> str:
-    """The name that a node has in its stack's file, which its resource has with that of its pool before it."""
-    name = _plan(resource, "new").get("node") or _plan(resource, "old").get("node")
-    return name if isinstance(name, str) and name != UNKNOWN else resource.name
+def name_of(resource: Resource, children: Iterable[Resource] = ()) -> str:
+    """The name that a node has in its stack's file, which its resource has with that of its pool before it.
+
+    Where the document has no plan of the node, the state that one of its commands hands over has the name.
+    """
+    plans = (_plan(resource, "new"), _plan(resource, "old"))
+    states = (_state(values) for child in children for values in (child.new, child.old))
+    names = (values.get("node") for values in (*plans, *states))
+    return next((name for name in names if isinstance(name, str) and name and name != UNKNOWN), resource.name)
 
 
 def _list(value: Any) -> list[Any]:
@@ -128,16 +133,21 @@ STEPS = ("docker", "kata")
 """Steps of the command `-converge`, each with a state of its own in that command's."""
 
 
-def _steps(child: Resource, values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The states that end a command's standard input, by step; empty where a preview cannot know them."""
+def _state(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The state that ends a command's standard input; empty where a preview cannot know it."""
     text = str((values or {}).get("stdin"))
     before, mark, _ = text.rpartition("\n{\n")
     try:
         state = json.loads(text[len(before) + 1 :] if mark else text)
     except (ValueError, RecursionError):
         return {}
-    name = child.name.rsplit("-", 1)[-1]
-    own = {step: state.get(step) for step in STEPS} if name == "converge" and isinstance(state, dict) else {name: state}
+    return state if isinstance(state, dict) else {}
+
+
+def _steps(child: Resource, values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The states that end a command's standard input, by step; empty where a preview cannot know them."""
+    state, name = _state(values), child.name.rsplit("-", 1)[-1]
+    own = {step: state.get(step) for step in STEPS} if name == "converge" else {name: state or None}
     return {step: values for step, values in own.items() if isinstance(values, dict)}
 
 

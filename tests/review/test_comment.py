@@ -185,6 +185,31 @@ def test_new_program_and_another_machine_are_told_apart() -> None:
     assert words in comment.plan("s", read(node({}, {}), upload, machine))
 
 
+def test_node_whose_commands_alone_change_is_told_as_a_node_in_the_plan_of_a_deployment() -> None:
+    """The engine writes no step of a component that stays the same, so that a plan has the commands of such a node alone."""
+    component = "kata-nodes:index:ExistingNodes$kata-nodes:index:KataNode"
+
+    def of(name: str, verb: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        kind = "CopyToRemote" if verb == "upload" else "Command"
+        return step("update", f"command:remote:{kind}", f"{name}-{verb}", old, new, parent=f"{component}::{name}")
+
+    steps = [
+        each
+        for name in ("nodes-a", "nodes-b")
+        for each in (
+            of(name, "upload", {"triggers": ["key", "1"]}, {"triggers": ["key", "2"]}),
+            of(name, "converge", *(converging(node=name[-1], program=program) for program in "12")),
+            of(name, "proof", {"create": "1"}, {"create": "2"}),
+        )
+    ]
+    text = comment.plan("s", read(*steps))
+    assert "- nodes `a`, `b`: the node program is renewed; proven again\n" in text
+    assert "Nodes (2): **2 to change** · Cluster: **no change** · Other resources: **no change**" in text
+    # With a sudo password the state is secret, and the name of the resource is all that there is.
+    hidden = of("nodes-a", "converge", {"stdin": "[secret]", "create": "1"}, {"stdin": "[secret]", "create": "2"})
+    assert "- node `nodes-a`: its commands change\n" in comment.plan("s", read(hidden))
+
+
 def test_another_machine_is_told_although_both_identities_read_secret() -> None:
     same, noted = {"triggers": ["[secret]", "sum"]}, {"triggers[0]": {"kind": "update-replace", "inputDiff": True}}
     words = "node `a`: **another machine**"

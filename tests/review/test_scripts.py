@@ -184,6 +184,8 @@ import pulumi
 from pulumi_command import local
 config = pulumi.Config()
 first = local.Command("first", create="echo " + config.require("said"), environment={"KEY": config.require_secret("key")})
+node = pulumi.ComponentResource("kata-nodes:index:KataNode", "n", {"plan": {"node": "n"}})
+local.Command("n-converge", create="echo " + config.require("said"), opts=pulumi.ResourceOptions(parent=node))
 if config.get_bool("late"):
     first.stdout.apply(lambda _: local.Command("inner", create="true") and None)
 """
@@ -215,6 +217,19 @@ def test_what_was_approved_is_done(small: Checkout, tmp_path: Path) -> None:
     assert "PLANTED" not in (tmp_path / "summary").read_text() + (tmp_path / "plan.json").read_text()
     script(small.folder, "deploy", "small", tmp_path, **variables)
     assert "command:local:Command" in small.pulumi("stack", "--stack", "small")
+
+
+@engine
+def test_node_whose_commands_alone_change_is_a_node_of_the_plan(small: Checkout, tmp_path: Path) -> None:
+    """The engine leaves out a component that stays the same, as the nodes of which only the program is another one."""
+    variables = settings(small, tmp_path)
+    script(small.folder, "plan", "small", tmp_path, **variables)
+    script(small.folder, "deploy", "small", tmp_path, **variables)
+    (tmp_path / "summary").unlink()
+    small.pulumi("config", "set", "--stack", "small", "said", "three")
+    script(small.folder, "plan", "small", tmp_path, **variables)
+    small.pulumi("config", "set", "--stack", "small", "said", "one")
+    assert "- node `n`: its commands change\n" in (tmp_path / "summary").read_text()
 
 
 @engine
