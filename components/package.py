@@ -207,10 +207,23 @@ def texts(value: Any, definition: PropertyDefinition) -> Any:
     return value
 
 
+def described(schema: Any) -> Any:
+    """The schema with its descriptions as Markdown, in which an indented paragraph is code.
+
+    The SDK takes a doc string as it is, and Python keeps its indentation up to 3.12.
+    """
+    if isinstance(schema, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else described(value)
+            for key, value in schema.items()
+        }
+    return [described(item) for item in schema] if isinstance(schema, list) else schema
+
+
 def provider() -> PackageProvider:
     """The package's provider."""
     result = PackageProvider(published(), NAME, version=version())
-    result.schema = json.dumps({**json.loads(result.schema or ""), **metadata()})
+    result.schema = json.dumps({**described(json.loads(result.schema or "")), **metadata()})
     return result
 
 

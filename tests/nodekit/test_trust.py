@@ -398,4 +398,6 @@ def test_a_member_of_negative_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(lzma.compress(bytes(block) + bytes(1024)))
     with pytest.raises(NodeError) as caught:
         kata_download.unpack(tmp_path / "a", tmp_path)
-    assert caught.value.code == "kata-archive-invalid" and "negative size" in caught.value.message
+    assert caught.value.code == "kata-archive-invalid"
+    # The second is Python's own, from 3.14 on.
+    assert any(words in caught.value.message for words in ("negative size", "invalid offset"))

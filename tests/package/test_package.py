@@ -35,6 +35,14 @@ def test_schema_in_the_repository_is_the_components_own() -> None:
     assert (REPOSITORY / "components" / "schema.json").read_text() == package.schema(), "run: make schema"
 
 
+def test_no_description_is_shown_as_code() -> None:
+    """Up to Python 3.12 a doc string keeps its indentation, and Markdown takes an indented paragraph for code: a registry's
+    page would show most of a component's text so, and from Python 3.13 on the schema would be another one."""
+    descriptions = re.findall(r'"description": (".*")', json.dumps(SCHEMA, indent=1))
+    assert len(descriptions) > 100
+    assert [text for text in descriptions if re.search(r"\\n {4}|^\" ", text)] == []
+
+
 def test_registry_reads_what_the_package_is_and_where_it_was_published() -> None:
     address = "https://github.com/somebody/a-fork"
     published = published_schema.published(SCHEMA, address, "v1.2.3")
