@@ -47,6 +47,10 @@ CATALOGUE: dict[str, Failure] = {
                 "proof; then run again"
             ),
             "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
+            "gated": (
+                "Exempt the proof's namespace from what puts scheduling gates on pods, such as Kueue for plain pods, "
+                "then run again"
+            ),
             "volume": (
                 "Create what the template's volumes name in the proof's own namespace, where the node can reach it, or have the "
                 "template use an ephemeral volume"

@@ -13,6 +13,9 @@ TAINT = re.compile(r"untolerated taint")
 VOLUME = re.compile(r"persistent ?volume|volume node affinity", re.IGNORECASE)
 """What it says of a claim that is not there or not bound, and of a volume that the node cannot reach (plugins/volumebinding)."""
 CORDONED = "were unschedulable"
+GATED = "scheduling gates"
+"""What the API server says of a pod that no scheduler looks at yet (pkg/registry/core/pod, applySchedulingGatedCondition). A
+proof's pod has no gate of its own, and the guard of its namespace lets nobody take one off."""
 PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Conditions under which a kubelet evicts pods and its node gets a taint. Each stays for 5 minutes at least
 (evictionPressureTransitionPeriod)."""
@@ -50,7 +53,7 @@ def unscheduled(pod: Mapping[str, Any]) -> str | None:
 
 
 def kind(words: str, short_of: str) -> str:
-    """What keeps the pod away: `full`, `cordoned`, `volume`, `pressure`, `unready`, or empty for labels and taints.
+    """What keeps the pod away: `full`, `cordoned`, `gated`, `volume`, `pressure`, `unready`, or empty for labels and taints.
 
     `short_of` is what `held` says of the node.
     """
@@ -58,6 +61,8 @@ def kind(words: str, short_of: str) -> str:
         return "full"
     if CORDONED in words:
         return "cordoned"
+    if GATED in words:
+        return "gated"
     if VOLUME.search(words):
         return "volume"
     if not (short_of and TAINT.search(words)):

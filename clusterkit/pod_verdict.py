@@ -295,13 +295,13 @@ def verdict(
         return timed_out(request, job, pod, {})
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
+        # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
+        restarted = present.boot_id not in own and not accepted
         if isinstance(judged, Refusal):
-            return judged
+            return rebooted(name, "which ended the guest") if restarted and ended_from_outside(terminated) else judged
         if older := not_of_the_pod(present, pod or {}, terminated, judged):
             return older
         if condition(job, "Complete"):
-            # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
-            restarted = present.boot_id not in own and not accepted
             return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
         late = why_failed(job) == "DeadlineExceeded"
         if other := pod_companions.unfinished(pod or {}, request.climbing, late):
@@ -364,9 +364,9 @@ def not_of_the_pod(
     )
 
 
-def rebooted(node: str) -> Refusal:
-    """The refusal of a report from a node that was started again before it was judged."""
-    return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, so no guest can be told from it")
+def rebooted(node: str, consequence: str = "so no guest can be told from it") -> Refusal:
+    """The refusal of a node that was started again before its report was judged, or made."""
+    return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, {consequence}")
 
 
 def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
@@ -409,8 +409,8 @@ def of_container(
     """What the end of a container, one of so many of its pod, means: its report, judged, or why there is none."""
     name = request.node.name
     message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
-    code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
-    if code == 137 or terminated.get("signal") or reason == "OOMKilled":
+    code = terminated.get("exitCode")
+    if code == 137 or terminated.get("signal") or terminated.get("reason") == "OOMKilled":
         return killed(name, terminated)
     if code == NO_STATUS:
         why = f"{name}: the guest, or the shim that serves it, ended before the ladder did (exit code {NO_STATUS})"
@@ -445,6 +445,12 @@ def of_container(
         "commandLine": judged.command_line,
         "rungs": [rung.as_dict() for rung in judged.rungs],
     }
+
+
+def ended_from_outside(terminated: Mapping[str, Any]) -> bool:
+    """Whether a container was killed, or lost with its guest, as by a reboot of its node, and not for its own memory limit."""
+    code = terminated.get("exitCode")
+    return terminated.get("reason") != "OOMKilled" and bool(code in (137, NO_STATUS) or terminated.get("signal"))
 
 
 def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
