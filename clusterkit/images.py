@@ -23,6 +23,14 @@ def check(key: str, image: str) -> str:
     return image
 
 
+def check_without_tag(key: str, image: str) -> str:
+    """As `check`, for a name to which a tag is added: one that has a tag or a digest already is refused too."""
+    if "@" in image or ":" in image.rpartition("/")[2]:
+        message = f"Key {key} is {printable(repr(image), 160)}, which has a tag or a digest"
+        raise NodeError("bad-input", message, expected="the name without it; the tag is that of the release")
+    return check(key, image)
+
+
 def mirrored(image: str, mirror: str | None) -> str:
     """`image` as it is named on `mirror`, a registry with or without a path that stands for Docker Hub.
 

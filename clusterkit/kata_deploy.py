@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import pod_room, rollout, runtime_class
+from clusterkit import images, pod_room, rollout, runtime_class
 from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.runtime_class import TAINT
@@ -112,8 +112,8 @@ def values(
     """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
 
     `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `chart_values` values of the
-    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for a
-    value of the chart that a setting decides; or those of `kernel_params.check`.
+    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, for an image with a tag, to
+    which the chart would add another, and for a value of the chart that a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
@@ -139,7 +139,7 @@ def values(
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if image:
-        chosen["image"] = {"reference": image}
+        chosen["image"] = {"reference": images.check_without_tag("kubernetes.kataDeploy.image", image)}
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
     else:

@@ -585,10 +585,14 @@ class StackConfig(Model):
             kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kubernetes and self.kubernetes.kata_deploy:
-                values = self.kubernetes.kata_deploy.values
-                parameters = self.kata.kernel_params
+                chart = self.kubernetes.kata_deploy
                 kata_deploy.values(
-                    self.kata.version, self.kata.runtime, parameters, self.kata.nested_sandbox, chart_values=values
+                    self.kata.version,
+                    self.kata.runtime,
+                    self.kata.kernel_params,
+                    self.kata.nested_sandbox,
+                    chart.image,
+                    chart_values=chart.values,
                 )
             if self.kata.install == "release":
                 kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)
