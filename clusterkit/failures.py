@@ -15,7 +15,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "pod-reaches-node": Failure(
         "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a hostPath "
-        "volume, or a host in a probe.",
+        "or gitRepo volume, or a host in a probe.",
         "Remove {fields}",
         {
             "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
