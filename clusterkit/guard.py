@@ -12,6 +12,8 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Label that the API server itself gives every namespace and lets nobody change."""
 SYSTEM_NAMESPACE = "kube-system"
 """Where clusters have their own pods: the network's, kube-proxy and others that use the node's namespaces."""
+OF_EVERY_CLUSTER = ("default", "kube-node-lease", "kube-public", SYSTEM_NAMESPACE)
+"""Namespaces that the API server makes itself (kubernetes.io, Namespaces)."""
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 ORDINARY = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
