@@ -196,7 +196,8 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
 def merged(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """`theirs` merged over `ours`, mapping by mapping; lists of the same key are joined, since each entry stands for itself.
+    """`theirs` merged over `ours`, mapping by mapping; lists of the same key are joined, since each entry stands for itself, and
+    nothing in place of one, as of a list whose entries are all comments, adds nothing.
 
     Raises NodeError `bad-input` for a key of `decided`, or where something other than a mapping takes the place of one.
     """
@@ -216,6 +217,8 @@ def merged(
             laid[key] = merged(before if isinstance(before, Mapping) else {}, value, decided, key_path)
         elif isinstance(value, list) and isinstance(before, list):
             laid[key] = [*before, *value]
+        elif value is None and isinstance(before, list):
+            continue
         else:
             laid[key] = value
     return laid

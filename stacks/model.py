@@ -505,9 +505,9 @@ class Kubernetes(Model):
         except NodeError as error:
             raise NodeErrorValue(error) from None
         of_sandboxes = [self.namespace] if not self.adopt_namespace else []
-        if there := [name for name in (*of_sandboxes, *self.proving) if name in guard.OF_EVERY_CLUSTER]:
+        if unmakeable := [name for name in (*of_sandboxes, *self.proving) if name in guard.OF_EVERY_CLUSTER]:
             raise ValueError(
-                f"the namespace {there[0]} is in every cluster, and the stack would make it; name another one, or, for the "
+                f"the namespace {unmakeable[0]} is in every cluster, and the stack would make it; name another one, or, for the "
                 "sandboxes alone, adopt it: kubernetes.adoptNamespace"
             )
         return self

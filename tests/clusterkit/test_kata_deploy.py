@@ -117,6 +117,13 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
     assert (chart["podLabels"], chart["ofTheNextRelease"]) == (theirs["podLabels"], theirs["ofTheNextRelease"])
 
 
+@pytest.mark.parametrize("version", ["3.27.0", "4.1.0"])
+def test_a_list_whose_entries_are_all_comments_takes_none_of_ours_away(version: str) -> None:
+    """Lost: the toleration by which a node that waits for its proof gets Kata, and the one by which a changed drop-in rolls."""
+    chart = kata_deploy.values(version, "go", [LIMIT], True, chart_values={"tolerations": None, "imagePullSecrets": None})
+    assert chart["tolerations"] == values(version, LIMIT)["tolerations"] and chart["imagePullSecrets"] is None
+
+
 @pytest.mark.parametrize("image", ["registry.example/kata-deploy:3.32.0", f"r:5000/k@sha256:{'0' * 64}", "kata-deploy:latest"])
 def test_an_image_with_a_tag_is_refused_before_helm_waits_for_pods_that_no_node_can_pull(image: str) -> None:
     """The chart adds a tag to it: `kata-deploy:3.32.0:3.32.0` is no name of an image, and its pods were waited for 40 minutes."""
