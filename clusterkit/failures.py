@@ -145,6 +145,10 @@ CATALOGUE: dict[str, Failure] = {
                 "If no other run is at work, take the interrupted one back: helm rollback kata-deploy --namespace {namespace}, "
                 "or helm uninstall where it was the first; then run pulumi up --refresh"
             ),
+            "namespace": (
+                "Create it (kubectl create namespace {namespace}), or leave kubernetes.kataDeploy.namespace out; then run pulumi "
+                "up again"
+            ),
             "objects": (
                 "Remove the Kata that was installed there without Helm, by its own guide, or leave kubernetes.kataDeploy out "
                 "and use the Kata that is there (kubernetes.adoptRuntimeClass)"

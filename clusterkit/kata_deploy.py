@@ -416,6 +416,7 @@ def release_failed(text: str, namespace: str) -> NodeError | None:
         ("cannot re-use a name that is still in use", "exists already, and is not this stack's", "exists"),
         ("has no deployed releases", "was never complete", "exists"),
         ("another operation (install/upgrade/rollback) is in progress", "is being changed, or such a run was cut off", "pending"),
+        (f'namespaces "{namespace}" not found', "is not made, because there is no such namespace", "namespace"),
         ("invalid ownership metadata", "is not made, because objects of its names exist without it", "objects"),
     ):
         if words in text:

@@ -388,6 +388,7 @@ def test_a_node_without_room_for_kata_deploy_is_named_and_not_left_out_without_a
 
 
 RELEASE_ERRORS = [
+    ('create: failed to create: namespaces "kata" not found', "kata-deploy-release", "kubectl create namespace kata"),
     ("cannot re-use a name that is still in use", "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
     ('"kata-deploy" has no deployed releases', "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
     (
