@@ -42,6 +42,9 @@ CATALOGUE: dict[str, Failure] = {
                 "Make room on the node: a proof's pod needs the template's requests, the class's overhead and one of the node's "
                 "pods; or leave the node out of the proof"
             ),
+            "rejected": (
+                "Correct what it names, on the node or in the pod template, or wait until the node is up again; then run again"
+            ),
             "unready": (
                 "Start the kubelet there; if the machine is gone, remove its node by kubectl delete node, or leave it out of the "
                 "proof; then run again"

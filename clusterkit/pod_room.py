@@ -19,6 +19,8 @@ proof's pod has no gate of its own, and the guard of its namespace lets nobody t
 PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Conditions under which a kubelet evicts pods and its node gets a taint. Each stays for 5 minutes at least
 (evictionPressureTransitionPeriod)."""
+REJECTED = "was rejected"
+"""What a kubelet says of a pod that it does not start, whatever the reason."""
 DISRUPTION = "DisruptionTarget"
 """Condition of a pod that something takes off its node (kubernetes.io, Pod disruption conditions)."""
 
@@ -90,7 +92,7 @@ def disrupted(pod: Mapping[str, Any]) -> str:
 
 
 def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a kubelet rejected a pod that was scheduled to it, or ended one: the words, and `full` or `evicted`."""
+    """Why a kubelet rejected a pod that was scheduled to it, or ended one: the words, and `full`, `rejected` or `evicted`."""
     status = pod.get("status", {})
     reason, words = str(status.get("reason") or ""), str(status.get("message") or "")
     if status.get("phase") != "Failed":
@@ -98,4 +100,7 @@ def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
     if reason == "Evicted":
         return words, "evicted"
     # OutOfpods, OutOfcpu, OutOfmemory: somebody else's pod came first (pkg/kubelet/lifecycle, predicate.go).
-    return (words, "full") if reason.startswith("OutOf") else None
+    if reason.startswith("OutOf"):
+        return words, "full"
+    # Devices, topology, sysctls, AppArmor, labels that have changed since, a node that shuts down (pkg/kubelet, rejectPod).
+    return (words, "rejected") if REJECTED in words else None

@@ -461,15 +461,20 @@ def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
     return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", case)
 
 
+TURNED_AWAY = {
+    "evicted": "the kubelet evicted the pod before it had reported",
+    "full": "the kubelet has no room for the pod",
+    "rejected": "the kubelet does not start the pod",
+}
+"""What happened to a pod that a kubelet turned away (`pod_room.turned_away`)."""
+
+
 def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
-    """The refusal of a pod that its node has no room for, or evicted; None for every other pod."""
+    """The refusal of a pod that its node has no room for, rejected or evicted; None for every other pod."""
     if away := pod_room.turned_away(pod):
         words, kind = away
         code = "proof-pod-lost" if kind == "evicted" else "proof-pod-unscheduled"
-        cause = (
-            "the kubelet evicted the pod before it had reported" if kind == "evicted" else "the kubelet has no room for the pod"
-        )
-        return refusal(code, f"{node}: {cause}: {line(words).rstrip('.')}", kind)
+        return refusal(code, f"{node}: {TURNED_AWAY[kind]}: {line(words).rstrip('.')}", kind)
     unscheduled = pod_room.unscheduled(pod)
     if unscheduled is None:
         return None

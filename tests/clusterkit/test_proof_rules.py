@@ -903,6 +903,23 @@ def test_a_guest_that_ended_with_its_node_is_not_told_as_killed_for_lack_of_memo
         assert isinstance(own, Refusal) and own.code == "proof-container-failed"
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("UnexpectedAdmissionError", "Pod was rejected: Allocate failed due to no healthy devices present"),
+        ("SysctlForbidden", 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'),
+        ("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"),
+        ("NodeShutdown", "Pod was rejected as the node is shutting down"),
+    ],
+)
+def test_a_pod_that_the_kubelet_rejects_is_not_told_as_one_whose_node_is_gone(reason: str, words: str) -> None:
+    seen = pod_that(phase="Failed", reason=reason, message=words)
+    for read in (seen, trimmed.pod(documents_read("pods", seen))):
+        result = pod_verdict.verdict(REQUEST, NODES, FAILED, read)
+        assert isinstance(result, Refusal) and result.code == "proof-pod-unscheduled"
+        assert f"n: the kubelet does not start the pod: {words}. Correct what it names, on the node" in result.sentence
+
+
 def test_a_gated_pod_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can take the gate off: the guard of the proof's namespace keeps the spec of each pod as it is."""
     gate = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
