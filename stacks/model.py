@@ -52,7 +52,7 @@ LabelName = Annotated[
     str,
     form(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "small letters, digits and hyphens, at most 63, and no hyphen at either end"),
 ]
-"""What Kubernetes takes as the name of a namespace or handler; those that are there already have any length of it."""
+"""What Kubernetes takes as the name of a namespace or handler: an existing one may have any of its lengths."""
 Version = Annotated[str, form(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", "three numbers with dots, such as 3.32.0")]
 ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
 HttpAddress = Annotated[str, form(r"^https?://[^\s]+$", "an address that begins with https:// or http:// and has no spaces")]
