@@ -80,7 +80,7 @@ class Reader:
                 raise
             return
         if not any(each.get("name") == policies for each in listed.get("resources") or []):
-            problem = f"the API server {self.client.server} knows no ValidatingAdmissionPolicy, which the sandboxes' guard is"
+            problem = f"the API server {self.client.server} knows no ValidatingAdmissionPolicy, which the sandboxes' guard needs"
             raise NodeError("cluster-too-old", f"{problem}, so nothing is changed on its nodes")
 
     def jobs(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:
