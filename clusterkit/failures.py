@@ -15,7 +15,7 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "pod-reaches-node": Failure(
         "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a hostPath "
-        "volume, or a host in a probe.",
+        "or gitRepo volume, or a host in a probe.",
         "Remove {fields}",
         {
             "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
@@ -42,11 +42,18 @@ CATALOGUE: dict[str, Failure] = {
                 "Make room on the node: a proof's pod needs the template's requests, the class's overhead and one of the node's "
                 "pods; or leave the node out of the proof"
             ),
+            "rejected": (
+                "Correct what it names, on the node or in the pod template, or wait until the node is up again; then run again"
+            ),
             "unready": (
                 "Start the kubelet there; if the machine is gone, remove its node by kubectl delete node, or leave it out of the "
                 "proof; then run again"
             ),
             "cordoned": "Run kubectl uncordon for the node, or leave it out of the proof; then run again",
+            "gated": (
+                "Exempt the proof's namespace from what puts scheduling gates on pods, such as Kueue for plain pods, "
+                "then run again"
+            ),
             "volume": (
                 "Create what the template's volumes name in the proof's own namespace, where the node can reach it, or have the "
                 "template use an ephemeral volume"
@@ -140,6 +147,10 @@ CATALOGUE: dict[str, Failure] = {
             "pending": (
                 "If no other run is at work, take the interrupted one back: helm rollback kata-deploy --namespace {namespace}, "
                 "or helm uninstall where it was the first; then run pulumi up --refresh"
+            ),
+            "namespace": (
+                "Create it (kubectl create namespace {namespace}), or leave kubernetes.kataDeploy.namespace out; then run pulumi "
+                "up again"
             ),
             "objects": (
                 "Remove the Kata that was installed there without Helm, by its own guide, or leave kubernetes.kataDeploy out "

@@ -12,6 +12,8 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Label that the API server itself gives every namespace and lets nobody change."""
 SYSTEM_NAMESPACE = "kube-system"
 """Where clusters have their own pods: the network's, kube-proxy and others that use the node's namespaces."""
+OF_EVERY_CLUSTER = ("default", "kube-node-lease", "kube-public", SYSTEM_NAMESPACE)
+"""Namespaces that the API server makes itself (kubernetes.io, Namespaces)."""
 CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 ORDINARY = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
@@ -34,11 +36,14 @@ APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
 HANDLERS = ("httpGet", "tcpSocket")
 """Of probes and hooks: those by which a kubelet connects to somewhere."""
+NODE_VOLUMES = ("hostPath", "gitRepo")
+"""Kinds of volumes by which a pod acts on the node: its files, and a git that a kubelet runs there, as root, with a repository of
+the tenant's choice (CVE-2024-10220; kubernetes.io, Volumes, gitRepo; off by default from Kubernetes 1.33 on)."""
 RULES = {
     "capabilities": "NET_ADMIN, SYS_ADMIN and other node-level capabilities only under a Kata RuntimeClass",
     "privileged": "no privileged container",
     "host-namespaces": "no hostNetwork, hostPID or hostIPC",
-    "host-path": "no hostPath volume",
+    "host-path": "no hostPath or gitRepo volume",
     "node-network": "no port of the node, and no host in a probe or hook",
     "annotations": "io.katacontainers annotations from the allow-list only",
     "baseline": "what is not in a guest keeps to Pod Security baseline",
@@ -159,13 +164,14 @@ def policy(
 
     `runtime_classes` are the classes under which any capability may be added: it acts inside their guest. What reaches the
     node through a guest as well is refused under every class: `privileged` (the runtime passes the node's devices in), host
-    namespaces, hostPath, because the shim serves that folder as root of the node, so that root of the guest could write
-    into any of its files, and the node's network (`on_the_nodes_network`). `allowed_annotations` are the whole keys of
-    `io.katacontainers.` annotations that a pod may carry; by default none, since `kernel_params`, for one, decides whether the
-    guest has user namespaces (Kata's default `enable_annotations` permits it). `privileged_in_guest` lets `privileged` pass
-    under `runtime_classes`: for nodes whose runtime withholds the node's devices (`privileged_without_host_devices` of the
-    handler, in containerd and CRI-O), which no API server can see. `proof_namespaces` are those of proofs, where nodes join
-    unproven: pods under `runtime_classes` come to such a node from there alone.
+    namespaces, hostPath, because the shim serves that folder as root of the node, so that root of the guest could write into
+    any of its files, gitRepo (`NODE_VOLUMES`), and the node's network (`on_the_nodes_network`). `allowed_annotations` are the
+    whole keys of `io.katacontainers.` annotations that a pod may carry; by default none, since `kernel_params`, for one,
+    decides whether the guest has user namespaces (Kata's default `enable_annotations` permits it). `privileged_in_guest` lets
+    `privileged` pass under `runtime_classes`: for nodes whose runtime withholds the node's devices
+    (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no API server can see.
+    `proof_namespaces` are those of proofs, where nodes join unproven: pods under `runtime_classes` come to such a node from
+    there alone.
 
     Only pods are matched, at creation, when a debug container joins, and for their annotations at every change: a binding, by
     which a scheduler places a pod, adds its own annotations, and who may write a pod's status may write them too. Whatever makes
@@ -201,7 +207,10 @@ def policy(
         "privileged": names(
             "c.?securityContext.?privileged.orValue(false) || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
         ),
-        "hostPaths": "object.spec.?volumes.orValue([]).filter(v, has(v.hostPath)).map(v, v.name)",
+        "hostPaths": " + ".join(
+            f"object.spec.?volumes.orValue([]).filter(v, has(v.{kind})).map(v, v.name + {text(f' is a {kind} volume')})"
+            for kind in NODE_VOLUMES
+        ),
         "network": f"variables.settled ? [] : {on_the_nodes_network()}",
         "foreign": foreign,
         "beyond": f"variables.settled || variables.guest ? [] : {beyond_baseline()}",
@@ -211,7 +220,7 @@ def policy(
         "capabilities": f" adds capabilities. Set spec.runtimeClassName to one of: {classes}; or do not add them.",
         "privileged": " is privileged, which would expose the node's devices. Remove privileged.",
         "host-namespaces": "Remove hostNetwork, hostPID and hostIPC from the spec.",
-        "host-path": " is a hostPath volume, a way to the node's files. Use emptyDir or a claim.",
+        "host-path": ", a way to the node. Use emptyDir or a claim.",
         "node-network": ". Remove it, which acts on the node and not in the pod; use a Service.",
         "annotations": " would change how Kata makes the guest. Remove it, or add it to the guard's allow-list.",
         "baseline": f". Remove it, or run the pod in a guest: spec.runtimeClassName one of: {classes}.",

@@ -15,12 +15,29 @@ HUB = ("docker.io", "index.docker.io")
 """Docker Hub, where a name spells it out."""
 
 
+_REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?/"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_TAG, _DIGEST = r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", r"@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]+"
+_NAME = re.compile(rf"(?:{_REGISTRY})?{_PART}(?:/{_PART})*(?:{_TAG})?(?:{_DIGEST})?")
+"""Names of images (distribution/reference)."""
+
+
 def check(key: str, image: str) -> str:
-    """The name of an image. Raises NodeError `bad-input` for one that no runtime could pull, as with the line end of a file."""
-    if not re.fullmatch(r"[^\s-]\S*", image) or not image.isprintable():
+    """The name of an image. Raises NodeError `bad-input` for one that no runtime could pull, as with the line end of a file, an
+    address in its place, or a variable or digest that nobody filled in."""
+    if not _NAME.fullmatch(image):
         message = f"Key {key} is {printable(repr(image), 120)}, which is not the name of an image"
-        raise NodeError("bad-input", message, expected="the name alone, without spaces or line ends")
+        expected = "the name alone, such as registry.example/team/image:1, without https://, spaces or line ends"
+        raise NodeError("bad-input", message, expected=expected)
     return image
+
+
+def check_without_tag(key: str, image: str) -> str:
+    """As `check`, for a name to which a tag is added: one that has a tag or a digest already is refused too."""
+    if "@" in image or ":" in image.rpartition("/")[2]:
+        message = f"Key {key} is {printable(repr(image), 160)}, which has a tag or a digest"
+        raise NodeError("bad-input", message, expected="the name without it; the tag is that of the release")
+    return check(key, image)
 
 
 def mirrored(image: str, mirror: str | None) -> str:

@@ -48,6 +48,9 @@ def deployment(image: str, account: str, settings: str) -> dict[str, object]:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
+        # It answers once it has read the cluster. A server that a network policy hides is given up after four tries of 20 s each
+        # (`client.RETRIES`), and one that is slow takes longer for the nodes of a large cluster.
+        "startupProbe": {**probe, "periodSeconds": 5, "failureThreshold": 120, "timeoutSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 20, "failureThreshold": 3, "timeoutSeconds": 5},
         "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 5},
         "terminationMessagePolicy": "FallbackToLogsOnError",

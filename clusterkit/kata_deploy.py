@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import pod_room, rollout, runtime_class
+from clusterkit import images, pod_room, rollout, runtime_class
 from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.runtime_class import TAINT
@@ -112,8 +112,8 @@ def values(
     """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
 
     `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `chart_values` values of the
-    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for a
-    value of the chart that a setting decides; or those of `kernel_params.check`.
+    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, for an image with a tag, to
+    which the chart would add another, and for a value of the chart that a setting decides; or those of `kernel_params.check`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
@@ -139,7 +139,7 @@ def values(
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if image:
-        chosen["image"] = {"reference": image}
+        chosen["image"] = {"reference": images.check_without_tag("kubernetes.kataDeploy.image", image)}
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
     else:
@@ -196,7 +196,8 @@ def owned(shim: str, version: str) -> dict[tuple[str, ...], str]:
 def merged(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], decided: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """`theirs` merged over `ours`, mapping by mapping; lists of the same key are joined, since each entry stands for itself.
+    """`theirs` merged over `ours`, mapping by mapping; lists of the same key are joined, since each entry stands for itself, and
+    nothing in place of one, as of a list whose entries are all comments, adds nothing.
 
     Raises NodeError `bad-input` for a key of `decided`, or where something other than a mapping takes the place of one.
     """
@@ -216,6 +217,8 @@ def merged(
             laid[key] = merged(before if isinstance(before, Mapping) else {}, value, decided, key_path)
         elif isinstance(value, list) and isinstance(before, list):
             laid[key] = [*before, *value]
+        elif value is None and isinstance(before, list):
+            continue
         else:
             laid[key] = value
     return laid
@@ -413,6 +416,7 @@ def release_failed(text: str, namespace: str) -> NodeError | None:
         ("cannot re-use a name that is still in use", "exists already, and is not this stack's", "exists"),
         ("has no deployed releases", "was never complete", "exists"),
         ("another operation (install/upgrade/rollback) is in progress", "is being changed, or such a run was cut off", "pending"),
+        (f'namespaces "{namespace}" not found', "is not made, because there is no such namespace", "namespace"),
         ("invalid ownership metadata", "is not made, because objects of its names exist without it", "objects"),
     ):
         if words in text:

@@ -7,10 +7,11 @@ from nodekit.rules.text import printable
 
 MOST = 4096
 """Characters of a selector."""
-_KEY = r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_SET = rf"\s+(?:in|notin)\s*\((?!\s*\))\s*{_VALUE}\s*(?:,\s*{_VALUE}\s*)*\)"
-_REQUIREMENT = re.compile(rf"\s*(?:!\s*{_KEY}|{_KEY}(?:\s*(?:==?|!=)\s*{_VALUE}|\s*[<>]\s*[0-9]{{1,18}}|{_SET})?)\s*")
+KEY = r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+"""Patterns of a label's key and value, which are a taint's too."""
+_SET = rf"\s+(?:in|notin)\s*\((?!\s*\))\s*{VALUE}\s*(?:,\s*{VALUE}\s*)*\)"
+_REQUIREMENT = re.compile(rf"\s*(?:!\s*{KEY}|{KEY}(?:\s*(?:==?|!=)\s*{VALUE}|\s*[<>]\s*[0-9]{{1,18}}|{_SET})?)\s*")
 """One requirement (k8s.io/apimachinery, labels.Parse)."""
 
 

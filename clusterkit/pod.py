@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import images, object_names
-from clusterkit.quantity import amount
+from clusterkit import images, object_names, quantity
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -26,9 +25,9 @@ SCRATCH = "1Gi"
 
 def check_resources(cpu: str, memory: str, memory_limit: str) -> None:
     """Refuse resources of a container that the API server would refuse, with NodeError `bad-input`: text that is no quantity, and
-    a request above its limit, as one that is raised where the limit keeps its default."""
-    amount("cpu", cpu)
-    if amount("memory", memory) > amount("memoryLimit", memory_limit):
+    a request above its limit, as one that is raised where the limit keeps its default; and those that `quantity.memory` does."""
+    quantity.amount("cpu", cpu)
+    if quantity.memory("memory", memory) > quantity.memory("memoryLimit", memory_limit):
         problem = f"Key memory is {memory}, which is more than memoryLimit, {memory_limit}"
         raise NodeError("bad-input", problem, expected="a memoryLimit of at least that much")
 

@@ -13,9 +13,14 @@ TAINT = re.compile(r"untolerated taint")
 VOLUME = re.compile(r"persistent ?volume|volume node affinity", re.IGNORECASE)
 """What it says of a claim that is not there or not bound, and of a volume that the node cannot reach (plugins/volumebinding)."""
 CORDONED = "were unschedulable"
+GATED = "scheduling gates"
+"""What the API server says of a pod that no scheduler looks at yet (pkg/registry/core/pod, applySchedulingGatedCondition). A
+proof's pod has no gate of its own, and the guard of its namespace lets nobody take one off."""
 PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Conditions under which a kubelet evicts pods and its node gets a taint. Each stays for 5 minutes at least
 (evictionPressureTransitionPeriod)."""
+REJECTED = "was rejected"
+"""What a kubelet says of a pod that it does not start, whatever the reason."""
 DISRUPTION = "DisruptionTarget"
 """Condition of a pod that something takes off its node (kubernetes.io, Pod disruption conditions)."""
 
@@ -50,7 +55,7 @@ def unscheduled(pod: Mapping[str, Any]) -> str | None:
 
 
 def kind(words: str, short_of: str) -> str:
-    """What keeps the pod away: `full`, `cordoned`, `volume`, `pressure`, `unready`, or empty for labels and taints.
+    """What keeps the pod away: `full`, `cordoned`, `gated`, `volume`, `pressure`, `unready`, or empty for labels and taints.
 
     `short_of` is what `held` says of the node.
     """
@@ -58,6 +63,8 @@ def kind(words: str, short_of: str) -> str:
         return "full"
     if CORDONED in words:
         return "cordoned"
+    if GATED in words:
+        return "gated"
     if VOLUME.search(words):
         return "volume"
     if not (short_of and TAINT.search(words)):
@@ -85,7 +92,7 @@ def disrupted(pod: Mapping[str, Any]) -> str:
 
 
 def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a kubelet rejected a pod that was scheduled to it, or ended one: the words, and `full` or `evicted`."""
+    """Why a kubelet rejected a pod that was scheduled to it, or ended one: the words, and `full`, `rejected` or `evicted`."""
     status = pod.get("status", {})
     reason, words = str(status.get("reason") or ""), str(status.get("message") or "")
     if status.get("phase") != "Failed":
@@ -93,4 +100,7 @@ def turned_away(pod: Mapping[str, Any]) -> tuple[str, str] | None:
     if reason == "Evicted":
         return words, "evicted"
     # OutOfpods, OutOfcpu, OutOfmemory: somebody else's pod came first (pkg/kubelet/lifecycle, predicate.go).
-    return (words, "full") if reason.startswith("OutOf") else None
+    if reason.startswith("OutOf"):
+        return words, "full"
+    # Devices, topology, sysctls, AppArmor, labels that have changed since, a node that shuts down (pkg/kubelet, rejectPod).
+    return (words, "rejected") if REJECTED in words else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clusterkit.guard import CONTAINERS, HANDLERS, ORDINARY, PROBES
+from clusterkit.guard import CONTAINERS, HANDLERS, NODE_VOLUMES, ORDINARY, PROBES
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -31,11 +31,11 @@ def pod_specs(value: object, at: str = "") -> Iterator[tuple[str, Mapping[str, A
 def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     """Why a pod spec (core/v1) would let a sandbox reach the node; empty when it would not.
 
-    Under one of `classes`, the RuntimeClasses that lead into a Kata guest, a container may add NET_ADMIN and SYS_ADMIN, both and
-    nothing else beyond Pod Security's `baseline`; elsewhere nothing beyond that. `privileged` is refused everywhere, since
-    it grants every capability. Host namespaces, hostPath, ports of the node and hosts in probes are refused for pods of those
-    classes and for those that add capabilities: they reach past the guest (see `guard.policy`). What is neither text, number,
-    list nor object is not known yet and is not judged: a preview cannot know it; the run that makes the pod judges it.
+    Under one of `classes`, the RuntimeClasses that lead into a Kata guest, a container may add NET_ADMIN and SYS_ADMIN, both
+    and nothing else beyond Pod Security's `baseline`; elsewhere nothing beyond that. `privileged` is refused everywhere, since
+    it grants every capability. Host namespaces, `NODE_VOLUMES`, ports of the node and hosts in probes are refused for pods of
+    those classes and for those that add capabilities: they reach past the guest (see `guard.policy`). What is neither text,
+    number, list nor object is not known yet and is not judged: a preview cannot know it; the run that makes the pod judges it.
     """
     runtime_class = spec.get("runtimeClassName")
     within = runtime_class in classes if isinstance(runtime_class, str) else runtime_class is not None
@@ -123,12 +123,11 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
             fields=", ".join(shared),
         )
     volumes = [_mapping(volume) for volume in _list(spec.get("volumes"))]
-    if mounted := [str(volume.get("name", "?")) for volume in volumes if volume.get("hostPath") is not None]:
-        yield NodeError(
-            "pod-reaches-node",
-            f"A sandbox pod has hostPath volumes ({printable(', '.join(mounted), 200)}), and root of its guest the node's files",
-            "volume",
-        )
+    effects = {"hostPath": "root of its guest the node's files", "gitRepo": "so a git on the node that fetches what it names"}
+    for kind in NODE_VOLUMES:
+        if mounted := [str(volume.get("name", "?")) for volume in volumes if volume.get(kind) is not None]:
+            listed = printable(", ".join(mounted), 200)
+            yield NodeError("pod-reaches-node", f"A sandbox pod has {kind} volumes ({listed}), and {effects[kind]}", "volume")
 
 
 def _network(container: Mapping[str, Any]) -> Iterator[NodeError]:

@@ -295,13 +295,13 @@ def verdict(
         return timed_out(request, job, pod, {})
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
+        # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
+        restarted = present.boot_id not in own and not accepted
         if isinstance(judged, Refusal):
-            return judged
+            return rebooted(name, "which ended the guest") if restarted and ended_from_outside(terminated) else judged
         if older := not_of_the_pod(present, pod or {}, terminated, judged):
             return older
         if condition(job, "Complete"):
-            # Of a kernel between the two that are known, no boot id is known, and it may have run the ladder.
-            restarted = present.boot_id not in own and not accepted
             return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
         late = why_failed(job) == "DeadlineExceeded"
         if other := pod_companions.unfinished(pod or {}, request.climbing, late):
@@ -364,9 +364,9 @@ def not_of_the_pod(
     )
 
 
-def rebooted(node: str) -> Refusal:
-    """The refusal of a report from a node that was started again before it was judged."""
-    return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, so no guest can be told from it")
+def rebooted(node: str, consequence: str = "so no guest can be told from it") -> Refusal:
+    """The refusal of a node that was started again before its report was judged, or made."""
+    return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, {consequence}")
 
 
 def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
@@ -409,8 +409,8 @@ def of_container(
     """What the end of a container, one of so many of its pod, means: its report, judged, or why there is none."""
     name = request.node.name
     message = str(terminated.get("message") or "").encode()[:MAX_MESSAGE].decode(errors="ignore")
-    code, reason = terminated.get("exitCode"), str(terminated.get("reason", ""))
-    if code == 137 or terminated.get("signal") or reason == "OOMKilled":
+    code = terminated.get("exitCode")
+    if code == 137 or terminated.get("signal") or terminated.get("reason") == "OOMKilled":
         return killed(name, terminated)
     if code == NO_STATUS:
         why = f"{name}: the guest, or the shim that serves it, ended before the ladder did (exit code {NO_STATUS})"
@@ -447,6 +447,12 @@ def of_container(
     }
 
 
+def ended_from_outside(terminated: Mapping[str, Any]) -> bool:
+    """Whether a container was killed, or lost with its guest, as by a reboot of its node, and not for its own memory limit."""
+    code = terminated.get("exitCode")
+    return terminated.get("reason") != "OOMKilled" and bool(code in (137, NO_STATUS) or terminated.get("signal"))
+
+
 def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
     """The container was ended from outside."""
     code, signal, reason = (line(terminated.get(key), 40) for key in ("exitCode", "signal", "reason"))
@@ -455,15 +461,20 @@ def killed(node: str, terminated: Mapping[str, Any]) -> Refusal:
     return refusal("proof-container-failed", f"{node}: the container was killed before the ladder ended ({how})", case)
 
 
+TURNED_AWAY = {
+    "evicted": "the kubelet evicted the pod before it had reported",
+    "full": "the kubelet has no room for the pod",
+    "rejected": "the kubelet does not start the pod",
+}
+"""What happened to a pod that a kubelet turned away (`pod_room.turned_away`)."""
+
+
 def no_room(node: str, pod: Mapping[str, Any], short_of: str) -> Refusal | None:
-    """The refusal of a pod that its node has no room for, or evicted; None for every other pod."""
+    """The refusal of a pod that its node has no room for, rejected or evicted; None for every other pod."""
     if away := pod_room.turned_away(pod):
         words, kind = away
         code = "proof-pod-lost" if kind == "evicted" else "proof-pod-unscheduled"
-        cause = (
-            "the kubelet evicted the pod before it had reported" if kind == "evicted" else "the kubelet has no room for the pod"
-        )
-        return refusal(code, f"{node}: {cause}: {line(words).rstrip('.')}", kind)
+        return refusal(code, f"{node}: {TURNED_AWAY[kind]}: {line(words).rstrip('.')}", kind)
     unscheduled = pod_room.unscheduled(pod)
     if unscheduled is None:
         return None

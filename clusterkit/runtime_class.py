@@ -2,8 +2,10 @@
 
 import re
 
+from clusterkit import label_selector
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_layout
+from nodekit.rules.text import printable
 
 HANDLERS = {("qemu", "go"): "kata-qemu", ("qemu", "rust"): "kata-qemu-runtime-rs", ("firecracker", "go"): "kata-fc"}
 """Handler names of kata-deploy by hypervisor and runtime (kata-containers tools/packaging/kata-deploy)."""
@@ -33,11 +35,11 @@ def toleration(taint: str) -> dict[str, str]:
 
     Raises NodeError `bad-input` for any other text.
     """
-    shape = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._/-]*)(?:=([A-Za-z0-9._-]*))?(?::([A-Za-z]+))?", taint)
+    shape = re.fullmatch(rf"({label_selector.KEY})(?:=({label_selector.VALUE}))?(?::([A-Za-z]+))?", taint)
     if not shape or shape[3] not in (None, *EFFECTS):
         raise NodeError(
             "bad-input",
-            f"toleration {taint!r} is not KEY[=VALUE][:EFFECT]",
+            f"toleration {printable(repr(taint), 160)} is not KEY[=VALUE][:EFFECT]",
             expected=f"the form of kubectl taint, with one of {EFFECTS}",
         )
     key, value, effect = shape.groups()

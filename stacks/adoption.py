@@ -1,4 +1,4 @@
-"""Namespace and RuntimeClass that a stack adopts: checked on the cluster before anything is made."""
+"""What must be on a cluster before anything is made there: the objects that a stack adopts, and the kind of its guard."""
 
 from typing import Any
 
@@ -32,6 +32,23 @@ def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[s
             "RuntimeClass", kubernetes.runtime_class, kubernetes.adopt_runtime_class, "kubernetes.adoptRuntimeClass"
         ),
     }
+
+
+def guardable(kubernetes: Kubernetes, kubeconfig: Any) -> Any:
+    """The kubeconfig, known once its API server is seen to know the kind of the guard.
+
+    The guard is made after Kata is on the nodes, whose container runtimes kata-deploy restarts.
+    """
+
+    async def look(text: str) -> bool:
+        try:
+            await read_in_thread(lambda: reader(text, kubernetes.context).require_policies())
+        except NodeError as error:
+            raise pulumi.RunError(error.sentence()) from None
+        return True
+
+    looked: pulumi.Output[Any] = pulumi.Output.unsecret(pulumi.Output.from_input(kubeconfig)).apply(look)
+    return pulumi.Output.all(kubeconfig, looked).apply(lambda both: both[0])
 
 
 def reader(kubeconfig: str, context: str | None) -> Reader:

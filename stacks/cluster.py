@@ -28,7 +28,7 @@ from components.cluster.proof_settings import PodProof
 from components.plain import together
 from nodekit.errors import NodeError
 from stacks import model
-from stacks.adoption import adopted
+from stacks.adoption import adopted, guardable
 from stacks.model import Kubernetes, StackConfig
 from stacks.pool import Nodes, state_folder
 
@@ -164,9 +164,10 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
 
 
 def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptions) -> KataDeploy | None:
-    """Kata by its Helm chart, where the stack asks for it."""
-    settings = config.kubernetes.kata_deploy if config.kubernetes else None
-    if settings is None:
+    """Kata by its Helm chart, where the stack asks for it and its guard can be made."""
+    kubernetes = config.kubernetes
+    settings = kubernetes.kata_deploy if kubernetes else None
+    if kubernetes is None or settings is None:
         return None
     args: KataDeployArgs = {
         "chart": settings.chart,
@@ -176,10 +177,14 @@ def kata_deploy(config: StackConfig, kubeconfig: Any, opts: pulumi.ResourceOptio
         "nested_sandbox": config.kata.nested_sandbox,
         "namespace": settings.namespace,
         "distribution": settings.k8s_distribution,
-        "kubeconfig": kubeconfig,
+        "kubeconfig": guardable(kubernetes, kubeconfig),
     }
-    context = config.kubernetes.context if config.kubernetes else None
-    chosen = {"image": settings.image, "node_selector": settings.node_selector, "values": settings.values, "context": context}
+    chosen = {
+        "image": settings.image,
+        "node_selector": settings.node_selector,
+        "values": settings.values,
+        "context": kubernetes.context,
+    }
     args |= {key: value for key, value in chosen.items() if value}  # type: ignore[typeddict-item]
     return KataDeploy("kata-deploy", args, opts)
 

@@ -48,6 +48,11 @@ Name = Annotated[
     str,
     form(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "small letters, digits and hyphens, at most 42, and no hyphen at either end"),
 ]
+LabelName = Annotated[
+    str,
+    form(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "small letters, digits and hyphens, at most 63, and no hyphen at either end"),
+]
+"""What Kubernetes takes as the name of a namespace or handler: an existing one may have any of its lengths."""
 Version = Annotated[str, form(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", "three numbers with dots, such as 3.32.0")]
 ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
 HttpAddress = Annotated[str, form(r"^https?://[^\s]+$", "an address that begins with https:// or http:// and has no spaces")]
@@ -346,7 +351,7 @@ class KataDeploy(Model):
     )
     """Where the chart is: the OCI address of Kata's installation guide, that of a mirror, or a path to a folder or archive. Its
     version is `kata.version`."""
-    namespace: Name = kata_deploy.NAMESPACE
+    namespace: LabelName = kata_deploy.NAMESPACE
     """Namespace of the release."""
     image: ImageName | None = None
     """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
@@ -369,7 +374,7 @@ class ClusterProof(Model):
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
     selector: Selector | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
-    namespace: Name = "kata-nodes-proof"
+    namespace: LabelName = "kata-nodes-proof"
     """Namespace of the proof's Jobs and evidence, made for them alone: tenants have no rights there, and a guard of the API
     server refuses what they would write or enter."""
     image: ImageName | None = None
@@ -393,7 +398,7 @@ class JoiningNodes(Model):
     """Image of the controller, built from clusterkit/controller/Containerfile; best by digest."""
     selector: Selector = f"{runtime_class.NODE_LABEL}=true"
     """Label selector of the nodes that it proves."""
-    namespace: Name = "kata-nodes-joining"
+    namespace: LabelName = "kata-nodes-joining"
     """Namespace of the controller and its Jobs, made for it alone."""
     proof_image: ImageName | None = None
     """Image to climb the ladder in, as `proof.image`; without it that one."""
@@ -408,7 +413,7 @@ class Kubernetes(Model):
     """`local`: an API server that the stack starts and stops; `kubeconfig`: the one of the secret key `kubeconfig`."""
     context: str | None = None
     """Context of that kubeconfig; without it the current one."""
-    namespace: Name = "sandboxes"
+    namespace: LabelName = "sandboxes"
     """Namespace of sandbox pods."""
     adopt_namespace: bool = False
     """Whether that namespace is there already and is labelled; otherwise it is made, and one that exists is refused."""
@@ -418,21 +423,12 @@ class Kubernetes(Model):
     privileged_in_guest: bool = False
     """Whether pods under that RuntimeClass may be privileged, such as Docker inside a sandbox. Right only where the nodes'
     runtime has `privileged_without_host_devices = true` for Kata's handler: others pass the node's devices into the guest."""
-    runtime_class: Name = "kata-qemu"
+    runtime_class: LabelName = "kata-qemu"
     """Name of the RuntimeClass."""
     adopt_runtime_class: bool = False
     """Whether that class is there already, such as one that kata-deploy or a cloud made, and is used and proven as it is;
     otherwise it is made, and one that exists is refused."""
-    handler: (
-        Annotated[
-            str,
-            form(
-                r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-                "small letters, digits and hyphens, at most 63, and no hyphen at either end",
-            ),
-        ]
-        | None
-    ) = None
+    handler: LabelName | None = None
     """Handler that the class uses: the name under which the nodes' container runtime knows Kata. Without it a class that is made
     uses kata-deploy's handler for `kata.hypervisor` and `kata.runtime`, and an adopted one keeps its own."""
     container_runtime: Annotated[str, OneOf((*handler_registration.RUNTIMES, handler_registration.NONE))] | None = None
@@ -508,6 +504,12 @@ class Kubernetes(Model):
             guard.binding("guard", self.guarded)
         except NodeError as error:
             raise NodeErrorValue(error) from None
+        of_sandboxes = [self.namespace] if not self.adopt_namespace else []
+        if unmakeable := [name for name in (*of_sandboxes, *self.proving) if name in guard.OF_EVERY_CLUSTER]:
+            raise ValueError(
+                f"the namespace {unmakeable[0]} is in every cluster, and the stack would make it; name another one, or, for the "
+                "sandboxes alone, adopt it: kubernetes.adoptNamespace"
+            )
         return self
 
     @property
@@ -585,10 +587,14 @@ class StackConfig(Model):
             kernel_params.check(self.parameters)
             docker_matrix.refuse_if_incompatible(self.docker.version, self.kata.version, self.kata.runtime)
             if self.kubernetes and self.kubernetes.kata_deploy:
-                values = self.kubernetes.kata_deploy.values
-                parameters = self.kata.kernel_params
+                chart = self.kubernetes.kata_deploy
                 kata_deploy.values(
-                    self.kata.version, self.kata.runtime, parameters, self.kata.nested_sandbox, chart_values=values
+                    self.kata.version,
+                    self.kata.runtime,
+                    self.kata.kernel_params,
+                    self.kata.nested_sandbox,
+                    chart.image,
+                    chart_values=chart.values,
                 )
             if self.kata.install == "release":
                 kata_releases.archives(self.kata.version, self.kata.runtime, self.kata.hypervisor)

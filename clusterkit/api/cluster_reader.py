@@ -19,6 +19,8 @@ PATIENCE_SECONDS = 60
 """How long an API server may fail while proofs run: another one is elected or started, and the Jobs go on meanwhile."""
 ADOPTABLE = {"Namespace": "/api/v1/namespaces", "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses"}
 """Where the kinds are that a stack can adopt."""
+POLICIES = ("/apis/admissionregistration.k8s.io/v1", "validatingadmissionpolicies")
+"""Where an API server lists the resources of a group, and the one that guards are made of, from Kubernetes 1.30 on."""
 
 
 Read = TypeVar("Read")
@@ -66,6 +68,20 @@ class Reader:
             raise NodeError(
                 "cluster-object-missing", f"{kind} {name} should be adopted, but is not on the cluster", setting=setting
             )
+
+    def require_policies(self) -> None:
+        """Raise NodeError `cluster-too-old` where the API server knows no ValidatingAdmissionPolicy. Where the user may not ask
+        that, it shows when one is made."""
+        group, policies = POLICIES
+        try:
+            listed = self.client.get("the resources of admissionregistration.k8s.io", group) or {}
+        except NodeError as error:
+            if error.code != "cluster-forbidden":
+                raise
+            return
+        if not any(each.get("name") == policies for each in listed.get("resources") or []):
+            problem = f"the API server {self.client.server} knows no ValidatingAdmissionPolicy, which the sandboxes' guard needs"
+            raise NodeError("cluster-too-old", f"{problem}, so nothing is changed on its nodes")
 
     def jobs(self, namespace: str, proof: str) -> dict[str, dict[str, Any]]:
         """Jobs of a proof by uid."""

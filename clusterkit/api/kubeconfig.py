@@ -85,6 +85,10 @@ def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
     cluster = _referred(document, "clusters", "cluster", chosen.get("cluster"), str(name))
     user_name = chosen.get("user") or ""
     user = _referred(document, "users", "user", user_name, str(name)) if user_name else {}
+    if not isinstance(cluster.get("insecure-skip-tls-verify"), bool | None):
+        # As text, "false" would count as true.
+        named = printable(str(chosen.get("cluster")), 80)
+        raise _invalid(f"insecure-skip-tls-verify of cluster {named} of the kubeconfig is neither true nor false")
     server = _address(cluster, user)
     if server is None:
         raise _invalid(

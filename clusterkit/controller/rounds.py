@@ -58,6 +58,8 @@ class Reconciler:
         made. A try that fails is followed by a second one: another first one means that the claim or the Job was taken away."""
         self.due: dict[str, float] = {}
         """When to look at a node again although nothing changes."""
+        self.evidence: set[str] = set()
+        """Names of nodes, and of nodes that are gone, whose evidence is in the cluster."""
         self.jobs_due: dict[str, float] = {}
         """The same for Jobs that could not be removed."""
         self.pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -87,7 +89,7 @@ class Reconciler:
             elif (node := self.view.nodes.get(name)) and joining.tainted(node):
                 step = self.step(node, now)
                 steps += [] if isinstance(step, joining.Wait) else [(node, step)]
-        refusing = self.keep([(node, step) for node, step in steps if isinstance(step, joining.Proven)])
+        refusing = self.keep(steps)
         self.all_of(lambda each: self.act(*each), [each for each in steps if each[0]["metadata"]["name"] not in refusing])
         self.remove_strangers(now)
         self.tidy()
@@ -231,10 +233,17 @@ class Reconciler:
 
     # Evidence
 
-    def keep(self, proven: list[tuple[dict[str, Any], joining.Proven]]) -> set[str]:
-        """Write what was proven, and remove the evidence of nodes that are gone; names of nodes whose evidence is refused."""
-        entries = {node["metadata"]["name"]: json.dumps(step.evidence, sort_keys=True) for node, step in proven}
-        return self.write({**dict.fromkeys(self.gone(self.view.take_left() - set(self.view.nodes))), **entries})
+    def keep(self, steps: list[tuple[dict[str, Any], joining.Step]]) -> set[str]:
+        """Write what was proven, and remove the evidence of nodes that are gone, and that under the name of a node whose proof
+        begins, which may be another machine; names of nodes whose evidence is refused."""
+        entries: dict[str, str | None] = dict.fromkeys(self.gone(self.view.take_left() - set(self.view.nodes)))
+        for node, step in steps:
+            name = node["metadata"]["name"]
+            if isinstance(step, joining.Proven):
+                entries[name] = json.dumps(step.evidence, sort_keys=True)
+            elif isinstance(step, joining.Prove) and name in self.evidence:
+                entries[name] = None
+        return self.write(entries)
 
     def gone(self, names: set[str]) -> list[str]:
         """Those of the nodes, of which no watch reports anything, that left the cluster. One that lost the selector's labels, as
@@ -264,6 +273,9 @@ class Reconciler:
         def keep(item: tuple[str, dict[str, str | None]]) -> None:
             try:
                 self.api.keep(*item)
+                # In place, since several maps are written at once; each name is in one of them.
+                self.evidence.difference_update(item[1])
+                self.evidence.update(name for name, text in item[1].items() if text is not None)
             except NodeError as error:
                 log.error("%s: %s", ", ".join(item[1]), error.sentence())
                 refused.update(item[1])
@@ -276,11 +288,12 @@ class Reconciler:
         """Remove the evidence of nodes that left while no controller ran."""
         for name in pod_proof.evidence_maps(self.settings.proof):
             try:
-                gone = set(self.api.kept(name)) - set(self.view.nodes)
+                kept = set(self.api.kept(name))
             except NodeError as error:
                 log.error("evidence of nodes that are gone is left as it is: %s", error.sentence())
                 return
-            self.write(dict.fromkeys(self.gone(gone)))
+            self.evidence |= kept
+            self.write(dict.fromkeys(self.gone(kept - set(self.view.nodes))))
 
     def tidy(self) -> None:
         """Forget Jobs and nodes that no longer exist."""

@@ -138,7 +138,7 @@ class KataProof(pulumi.ComponentResource):
                 called,
                 metadata={"name": called, "namespace": namespace},
                 data=judged.apply(lambda by_node: pod_proof.evidence_data(by_node, number)),
-                opts=child_options(self, opts, depends_on=[guard], delete_before_replace=True),
+                opts=cluster_options(self, opts, called, "ConfigMap", depends_on=[guard], delete_before_replace=True),
             ).id
 
         first = keep(0)  # in every preview, also where the cluster cannot be asked for the nodes

@@ -6,8 +6,7 @@ from typing import NotRequired, Optional, TypedDict
 import pulumi
 import pulumi_kubernetes as k8s
 
-from clusterkit import object_names, runtime_class
-from clusterkit.quantity import amount
+from clusterkit import object_names, quantity, runtime_class
 from components.arguments import checked
 from components.children import child_options, id_of
 from components.cluster.cluster_object import cluster_options, object_name
@@ -97,8 +96,8 @@ def named(name: str, handler: str | None) -> str:
 
 
 def overhead(kata_version: str, memory: str | None, cpu: str | None) -> dict[str, str]:
-    """As `pod_overhead`; raises NodeError `bad-input` for what is no quantity, which the API server would refuse."""
+    """As `pod_overhead`; raises NodeError `bad-input` for what is no quantity, as `quantity.memory` does."""
     fixed = pod_overhead(kata_version, memory, cpu)
-    amount("overheadMemory", fixed["memory"])
-    amount("overheadCpu", fixed["cpu"])
+    quantity.memory("overheadMemory", fixed["memory"])
+    quantity.amount("overheadCpu", fixed["cpu"])
     return fixed

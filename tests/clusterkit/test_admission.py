@@ -200,6 +200,13 @@ def test_node_folder_is_refused_under_every_class(api: Api) -> None:
     refused(api, body, "host-path", "node is a hostPath volume", "emptyDir")
 
 
+def test_git_runs_on_no_node_for_a_tenant(api: Api) -> None:
+    """A kubelet fetches such a volume by itself, outside of any guest."""
+    body = template_pod()
+    body["spec"].setdefault("volumes", []).append({"name": "code", "gitRepo": {"repository": "https://git.example/x"}})
+    refused(api, body, "host-path", "code is a gitRepo volume", "emptyDir")
+
+
 def test_guest_parameters_are_not_a_tenants_to_set(api: Api) -> None:
     body = template_pod()
     body["metadata"]["annotations"] = {ALLOWED: "2", "example.org/anything": "x"}

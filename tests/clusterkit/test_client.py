@@ -1,6 +1,7 @@
 """The client of API servers. Lost if these fail: what a cluster with slow webhooks does is given up, and begun again for ever."""
 
 import io
+import json
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import pytest
 import urllib3
 
 from clusterkit.api.client import PERSON, Changed, Client
+from clusterkit.api.cluster_reader import Reader
 from nodekit.errors import NodeError
 
 
@@ -66,3 +68,31 @@ def test_an_answer_that_its_caller_expects_is_not_waited_out_instead(monkeypatch
     with pytest.raises(NodeError, match="429"):
         client(connections).call("create", "jobs", "POST", "/jobs", {}, expected=(404,))
     assert slept == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "code"),
+    [
+        (200, {"resources": [{"name": "validatingwebhookconfigurations"}, {"name": "validatingadmissionpolicies"}]}, None),
+        (200, {"resources": [{"name": "validatingwebhookconfigurations"}]}, "cluster-too-old"),
+        (404, {"message": "not found"}, "cluster-too-old"),
+        (403, {"message": "forbidden: User x cannot get path"}, None),
+        (500, {"message": "starting"}, "cluster-unreachable"),
+    ],
+)
+def test_a_cluster_without_the_kind_of_the_guard_is_known_before_its_nodes_are_changed(
+    status: int, answer: dict[str, Any], code: str | None
+) -> None:
+    class Discovering(Connections):
+        def urlopen(self, method: str, address: str, **_: Any) -> urllib3.HTTPResponse:
+            assert address == "https://192.0.2.9/apis/admissionregistration.k8s.io/v1"
+            return urllib3.HTTPResponse(io.BytesIO(json.dumps(answer).encode()), status=status, preload_content=False)
+
+    reader = object.__new__(Reader)
+    reader.client = client(Discovering())
+    if code is None:
+        reader.require_policies()
+        return
+    with pytest.raises(NodeError) as caught:
+        reader.require_policies()
+    assert caught.value.code == code

@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 
 from clusterkit import joining_workload
+from clusterkit.api import client
 from clusterkit.controller import health
 from local import process
 
@@ -28,6 +29,15 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_kubelet_waits_until_the_controller_says_why_it_cannot_read_the_cluster() -> None:
+    """It does not answer before: where a network policy drops its packets, it was ended after 40 s, without a line in its log."""
+    container = joining_workload.deployment("image", "account", "settings")["template"]["spec"]["containers"][0]  # type: ignore[index]
+    startup = container["startupProbe"]
+    assert startup["httpGet"] == container["livenessProbe"]["httpGet"]
+    tries = int(client.RETRIES.total or 0) + 1
+    assert startup["periodSeconds"] * startup["failureThreshold"] > 2 * tries * client.REQUEST_SECONDS
 
 
 def test_probes_reach_it_by_the_pod_s_address_of_either_family() -> None:

@@ -424,6 +424,33 @@ def test_evidence_of_a_node_that_is_gone_is_removed_once_the_cluster_lets_it(clo
     assert set(cluster.evidence()) == {"a"}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_machine_under_the_name_has_no_evidence_of_the_one_before(clock: Clock, restarted: bool) -> None:
+    """As a machine that was installed again within a second, or while no controller ran: its own proof may fail."""
+    cluster, rounds = two_proven()
+    before = cluster.nodes["b"]
+    cluster.nodes["b"] = node()
+    about = {"name": "b", "uid": "uid-of-another", "annotations": {}, "resourceVersion": cluster.next_version()}
+    cluster.nodes["b"]["metadata"] |= about
+    if restarted:
+        rounds = begun(cluster)
+        rounds.forget_evidence()
+    else:
+        rounds.view.drop("nodes", before)
+    maps = cluster.requests["maps"]
+    again(rounds)
+    assert set(cluster.evidence()) == {"a"} and cluster.requests["maps"] == maps + 1
+    for _ in range(3):
+        cluster.ends("b", "Failed")
+        again(rounds)
+        clock.now += 600
+        again(rounds)
+    assert cluster.requests["b"] == 5 and cluster.requests["maps"] == maps + 1, "a node without evidence costs no write"
+    cluster.ends("b", "Complete", pod=True)
+    again(rounds)
+    assert set(cluster.evidence()) == {"a", "b"}
+
+
 def test_node_that_only_loses_its_labels_keeps_its_evidence_until_it_is_gone(clock: Clock) -> None:
     """As while kata-deploy changes there: the node is not tainted, so nothing would prove it again once the label is back."""
     cluster, rounds = two_proven()

@@ -13,6 +13,7 @@ from clusterkit import kata_deploy
 from components.cluster import kata_deploy as component
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config
+from stacks import model
 
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
 
@@ -114,6 +115,26 @@ def test_values_of_the_chart_are_merged_and_unknown_ones_passed_through() -> Non
     assert shim["containerd"] == {"snapshotter": "erofs"} and written(shim["dropIn"]).endswith(LIMIT) and shim["enabled"] is True
     assert chart["shims"]["clh"] == {"enabled": True} and chart["shims"]["disableAll"] is True
     assert (chart["podLabels"], chart["ofTheNextRelease"]) == (theirs["podLabels"], theirs["ofTheNextRelease"])
+
+
+@pytest.mark.parametrize("version", ["3.27.0", "4.1.0"])
+def test_a_list_whose_entries_are_all_comments_takes_none_of_ours_away(version: str) -> None:
+    """Lost: the toleration by which a node that waits for its proof gets Kata, and the one by which a changed drop-in rolls."""
+    chart = kata_deploy.values(version, "go", [LIMIT], True, chart_values={"tolerations": None, "imagePullSecrets": None})
+    assert chart["tolerations"] == values(version, LIMIT)["tolerations"] and chart["imagePullSecrets"] is None
+
+
+@pytest.mark.parametrize("image", ["registry.example/kata-deploy:3.32.0", f"r:5000/k@sha256:{'0' * 64}", "kata-deploy:latest"])
+def test_an_image_with_a_tag_is_refused_before_helm_waits_for_pods_that_no_node_can_pull(image: str) -> None:
+    """The chart adds a tag to it: `kata-deploy:3.32.0:3.32.0` is no name of an image, and its pods were waited for 40 minutes."""
+    with pytest.raises(NodeError, match=r"^Key kubernetes.kataDeploy.image is '.*', which has a tag or a digest") as caught:
+        kata_deploy.values("3.32.0", "go", [], True, image)
+    assert caught.value.code == "bad-input"
+    with pytest.raises(model.ConfigError, match="has a tag or a digest"):
+        chart = {"proof": {"selector": "a=b", "image": "proof"}, "kataDeploy": {"image": image}}
+        model.load(lambda section: chart if section == "kubernetes" else None)
+    untagged = kata_deploy.values("3.32.0", "go", [], True, "r:5000/team/kata-deploy")
+    assert untagged["image"] == {"reference": "r:5000/team/kata-deploy"}
 
 
 @pytest.mark.parametrize(
@@ -367,6 +388,7 @@ def test_a_node_without_room_for_kata_deploy_is_named_and_not_left_out_without_a
 
 
 RELEASE_ERRORS = [
+    ('create: failed to create: namespaces "kata" not found', "kata-deploy-release", "kubectl create namespace kata"),
     ("cannot re-use a name that is still in use", "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
     ('"kata-deploy" has no deployed releases', "kata-deploy-release", "helm uninstall kata-deploy --namespace kata"),
     (

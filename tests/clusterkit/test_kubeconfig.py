@@ -516,6 +516,15 @@ def test_an_incomplete_kubeconfig_is_refused_with_what_it_lacks(text: str, words
     assert error.code == "kubeconfig-invalid" and words in error.message
 
 
+@pytest.mark.parametrize("value", ["false", "true", "", 0, 1, [True]])
+def test_no_text_turns_the_check_of_the_servers_certificate_off(value: Any) -> None:
+    error = refused(written({"token": SECRET}, **{"insecure-skip-tls-verify": value}))
+    assert error.code == "kubeconfig-invalid" and "neither true nor false" in error.message
+    for plain, mode in ((None, ssl.CERT_REQUIRED), (False, ssl.CERT_REQUIRED), (True, ssl.CERT_NONE)):
+        api = kubeconfig.connected(written({"token": SECRET}, **{"insecure-skip-tls-verify": plain}), None).api
+        assert api.rest_client.pool_manager.connection_pool_kw["ssl_context"].verify_mode is mode
+
+
 @pytest.mark.parametrize(
     ("cluster", "user", "address"),
     [

@@ -57,6 +57,10 @@ def test_what_is_to_be_adopted_must_be_there(plane: ControlPlane) -> None:
         assert f"{kind} none" in error.value.message and f"{setting}: false" in error.value.remedy
 
 
+def test_a_server_that_knows_policies_is_told_as_one(plane: ControlPlane) -> None:
+    Reader(plane.kubeconfig, None).require_policies()
+
+
 def test_a_server_that_does_not_answer(plane: ControlPlane) -> None:
     address = f"https://{cluster.ADDRESS}:{process.free_port()}"
     error = refused(changed(plane, server=address))

@@ -723,6 +723,7 @@ def test_lasting_failures_are_reported_early_and_passing_ones_are_waited_out(
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["DiskPressure"], "pressure", "Free what the node"),
         ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", ["Ready"], "", "Set the labels"),
         ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", ["DiskPressure"], "", "Set the labels"),
+        ("Scheduling is blocked due to non-empty scheduling gates", [], "gated", "Exempt the proof's namespace from what puts"),
         ('0/1 nodes are available: persistentvolumeclaim "data" not found.', [], "volume", "Create what the template's volumes"),
         ("0/1 nodes are available: 1 node(s) had volume node affinity conflict.", [], "volume", "Create what the template's"),
         ("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.", [], "volume", "Create what the"),
@@ -888,6 +889,43 @@ def test_a_node_that_was_started_again_before_the_verdict_is_proven_again() -> N
     assert "pulumi up again" in result.sentence
     kept = json.dumps(pod_verdict.verdict(REQUEST, NODES, COMPLETE, PASSED))
     assert isinstance(pod_verdict.verdict(REQUEST, restarted, COMPLETE, PASSED, kept), dict), "it was accepted before"
+
+
+@pytest.mark.parametrize("end", [ended("", 255, reason="Unknown"), ended("", 137, reason="Error")], ids=["lost", "killed"])
+def test_a_guest_that_ended_with_its_node_is_not_told_as_killed_for_lack_of_memory(end: dict[str, Any]) -> None:
+    """As where the node's updates, or an operator, start it again meanwhile: neither its overhead nor its cgroups are wrong."""
+    restarted = Nodes([Node("n", "u", "dddddddd-dddd-dddd-dddd-dddddddddddd"), Node("other", "v", OTHER_ID)])
+    result = pod_verdict.verdict(REQUEST, restarted, FAILED, pod_that(state=end, phase="Failed"))
+    assert isinstance(result, Refusal) and result.code == "proof-pod-lost"
+    assert "the node was started again while it was proven, which ended the guest. Run pulumi up again" in result.sentence
+    for nodes, state in ((NODES, end), (restarted, ended("", 137, reason="OOMKilled")), (restarted, ended("sh: no", 127))):
+        own = pod_verdict.verdict(REQUEST, nodes, FAILED, pod_that(state=state, phase="Failed"))
+        assert isinstance(own, Refusal) and own.code == "proof-container-failed"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("UnexpectedAdmissionError", "Pod was rejected: Allocate failed due to no healthy devices present"),
+        ("SysctlForbidden", 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'),
+        ("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"),
+        ("NodeShutdown", "Pod was rejected as the node is shutting down"),
+    ],
+)
+def test_a_pod_that_the_kubelet_rejects_is_not_told_as_one_whose_node_is_gone(reason: str, words: str) -> None:
+    seen = pod_that(phase="Failed", reason=reason, message=words)
+    for read in (seen, trimmed.pod(documents_read("pods", seen))):
+        result = pod_verdict.verdict(REQUEST, NODES, FAILED, read)
+        assert isinstance(result, Refusal) and result.code == "proof-pod-unscheduled"
+        assert f"n: the kubelet does not start the pod: {words}. Correct what it names, on the node" in result.sentence
+
+
+def test_a_gated_pod_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can take the gate off: the guard of the proof's namespace keeps the spec of each pod as it is."""
+    gate = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    gate["message"] = "Scheduling is blocked due to non-empty scheduling gates"
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [NODE])
+    assert object.__new__(Reader).roomless({"n": pod_that(node="", phase="Pending", conditions=[gate])}) == ["n"]
 
 
 def injected(pod: dict[str, Any], name: str, state: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,15 @@ def test_text_that_is_no_quantity_is_refused(text: str) -> None:
     assert caught.value.code == "bad-input"
 
 
+@pytest.mark.parametrize("text", ["512m", "2000m", "0.5", "1n", "100u"])
+def test_memory_in_parts_of_a_byte_is_refused_where_the_api_server_only_warns(text: str) -> None:
+    for resources in (("1", text, "2Gi"), ("1", "0", text)):
+        with pytest.raises(NodeError, match=rf"^Key memory(Limit)? is '{text}', which counts parts of a byte") as caught:
+            pod.check_resources(*resources)
+        assert caught.value.code == "bad-input"
+    pod.check_resources("512m", "0.5Gi", "1.1Gi")
+
+
 def test_request_above_its_limit_is_refused_and_one_up_to_it_is_not() -> None:
     pod.check_resources("1", "2048Mi", "2Gi")
     assert amount("memory", 512) == 512, "a program may hand over a number"

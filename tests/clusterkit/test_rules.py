@@ -115,7 +115,10 @@ def test_toleration_reads_as_kubectl_taint_writes(taint: str, expected: dict[str
     assert runtime_class.toleration(taint) == expected
 
 
-@pytest.mark.parametrize("taint", ["", "=a", "a:noschedule", "a b", "a=b=c", "a\n", "a:NoSchedule-"])
+@pytest.mark.parametrize(
+    "taint",
+    ["", "=a", "a:noschedule", "a b", "a=b=c", "a\n", "a:NoSchedule-", "a/b/c", "a.", "a=-b", "B/c", "a" * 64, "a=" + "b" * 64],
+)
 def test_text_that_is_not_a_taint_is_refused(taint: str) -> None:
     with pytest.raises(NodeError, match=re.escape(repr(taint))):
         runtime_class.toleration(taint)

@@ -171,10 +171,10 @@ def test_template_without_a_class_never_takes_the_capabilities_to_the_node() -> 
         body_of({"template": "t", "runtime_class": "", "image": "i"})
 
 
-@pytest.mark.parametrize("key", ["overhead_memory", "overhead_cpu"])
-def test_overhead_that_is_no_quantity_is_refused_before_the_cluster_is_asked(key: str) -> None:
-    args: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0", key: "2GB"}
-    with pytest.raises(pulumi.RunError, match=r"^Key overhead(Memory|Cpu) is '2GB'.*\[bad-input\]"):
+@pytest.mark.parametrize(("key", "text"), [("overhead_memory", "2GB"), ("overhead_cpu", "2GB"), ("overhead_memory", "350m")])
+def test_overhead_that_is_no_quantity_is_refused_before_the_cluster_is_asked(key: str, text: str) -> None:
+    args: Any = {"runtime_class": "kata", "handler": "kata-qemu", "kata_version": "3.32.0", key: text}
+    with pytest.raises(pulumi.RunError, match=rf"^Key overhead(Memory|Cpu) is '{text}'.*\[bad-input\]"):
         run(lambda: KataRuntimeClass("k", args))
 
 

@@ -58,8 +58,9 @@ def test_components_of_one_name_have_hooks_of_their_own(monkeypatch: pytest.Monk
     names = registering(monkeypatch)
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     run(program)
-    assert {kind: sum(f"-{kind}" in name for name in names) for kind in ("account-explain", "template-refuse")} == {
-        "account-explain": 3, "template-refuse": 2,
+    kinds = ("account-explain", "template-refuse", "evidence-explain")
+    assert {kind: sum(f"-{kind}" in name for name in names) for kind in kinds} == {
+        "account-explain": 3, "template-refuse": 2, "evidence-explain": 1,
     }  # fmt: skip
 
 

@@ -263,6 +263,9 @@ class FakeCluster:
     def require(self, kind: str, name: str, setting: str) -> None:
         pass
 
+    def require_policies(self) -> None:
+        pass
+
     def described_nodes(self) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "one", "labels": {"pool": "kvm"}}, "status": {"nodeInfo": {"kubeletVersion": "v1+k3s1"}}}]
 
@@ -346,6 +349,7 @@ def test_proof_is_alone_in_a_guarded_namespace_before_any_job_of_it(monkeypatch:
 def test_cluster_alone_gets_kata_by_its_chart_before_all_else_and_fills_the_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
     kubernetes = {
         "kataDeploy": {
             "chart": "/charts/kata-deploy",
@@ -407,6 +411,7 @@ def test_nothing_is_proven_before_kata_deploy_has_finished_and_a_preview_does_no
 
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: Installing())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
     monkeypatch.setattr(kata_deploy, "TIMEOUT_SECONDS", 0)
     config = {"kubernetes": {"kataDeploy": {"k8sDistribution": "k3s"}, "proof": {"selector": "a=b", "image": "proof@sha256:0"}}}
     if preview:
@@ -416,6 +421,24 @@ def test_nothing_is_proven_before_kata_deploy_has_finished_and_a_preview_does_no
         pulumi.RunError, match=r"on 1 node in 0 s: one \(its pod kata-deploy-x is not ready\).*kata-deploy-unfinished"
     ):
         stack(config, secrets={"kubeconfig": KUBECONFIG})
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_kata_comes_to_no_node_of_a_cluster_that_is_too_old_for_the_guard(monkeypatch: pytest.MonkeyPatch, preview: bool) -> None:
+    """Lost: a 1.29 whose container runtimes were all restarted, before the guard could not be made."""
+
+    class Old(FakeCluster):
+        def require_policies(self) -> None:
+            raise NodeError("cluster-too-old", "it knows no policies")
+
+    monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: Old())
+    config = {"kubernetes": {"kataDeploy": {"k8sDistribution": "k3s"}, "proof": {"selector": "a=b", "image": "proof@sha256:0"}}}
+    charts: list[str] = []
+    monkeypatch.setattr(kata_deploy, "values", lambda _: charts.append("values"))
+    with pytest.raises(pulumi.RunError, match=r"it knows no policies\. Update the cluster.*\[cluster-too-old\]"):
+        stack(config, preview, secrets={"kubeconfig": KUBECONFIG})
+    assert not charts
 
 
 def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from nodekit.scripts import script
 from policy import stack_policy
 from policy.plain_secrets import Secret
 from policy.stack_policy import CLASSES, Resource, Unknown
+from stacks import adoption
 from tests.aws import test_pool
 from tests.components.recorder import Recorder, run
 from tests.components.test_pools import SECRETS, existing
@@ -67,6 +68,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster with two nodes that pass."""
     monkeypatch.setattr(kata_proof, "reader", lambda args, kubeconfig: FakeCluster())
     monkeypatch.setattr(kata_deploy, "cluster", lambda kubeconfig, context: FakeCluster())
+    monkeypatch.setattr(adoption, "reader", lambda kubeconfig, context: FakeCluster())
 
 
 @pytest.mark.parametrize("preview", [False, True])
@@ -226,6 +228,11 @@ def test_safe_pod_passes(body: dict[str, Any]) -> None:
         (spec(*BOTH, hostPID=True), "pod-reaches-node", "hostPID"),
         (spec(hostNetwork=True, hostIPC=True), "pod-reaches-node", "hostNetwork, hostIPC"),
         (spec(volumes=[{"name": "root", "hostPath": {"path": "/"}}]), "pod-reaches-node", "(root)"),
+        (
+            spec(volumes=[{"name": "code", "gitRepo": {"repository": "https://git.example/x"}}]),
+            "pod-reaches-node",
+            "git on the node",
+        ),
         (spec(*BOTH, runtimeClassName=Unknown(), hostPID=True), "pod-reaches-node", "hostPID"),
     ],
 )

@@ -50,6 +50,12 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"proof": {"selector": "a:b", "image": "i"}}, ["the label selector 'a:b'", "kubectl get nodes --selector"]),
         ({"joiningNodes": {"image": "i", "selector": "a b", "proofImage": "p"}}, ["kubernetes.joiningNodes.selector", "'a b'"]),
         ({"namespace": "kube-system", "adoptNamespace": True}, ["kube-system would refuse the cluster's own pods"]),
+        ({"namespace": "default"}, ["namespace default is in every cluster", "kubernetes.adoptNamespace"]),
+        ({"proof": {"nodes": ["a"], "image": "i", "namespace": "kube-public"}}, ["namespace kube-public is in every cluster"]),
+        ({"joiningNodes": {"image": "i", "proofImage": "p", "namespace": "default"}}, ["namespace default is in every cluster"]),
+        ({"namespace": "a" * 64, "adoptNamespace": True}, ["kubernetes.namespace", "at most 63"]),
+        ({"pod": {"memory": "512m"}}, ["kubernetes.pod", "Key memory is '512m', which counts parts of a byte", "512Mi"]),
+        ({"tolerations": ["a=-b"]}, ["kubernetes.tolerations", "'a=-b' is not KEY[=VALUE][:EFFECT]"]),
         ({"pod": {"user": "ordinary", "userId": 5}}, ["pod.userId", "no entry"]),
         ({"pod": {"userId": 0}}, ["kubernetes.pod.userId", "greater than or equal to 1"]),
         ({"pod": {"memory": "4Gi"}}, ["kubernetes.pod", "Key memory is 4Gi", "memoryLimit, 2Gi", "[bad-input]"]),
@@ -79,6 +85,14 @@ ALONE: dict[str, Any] = {"proof": {"selector": "katacontainers.io/kata-runtime=t
 def alone(kubernetes: dict[str, Any], **sections: Any) -> StackConfig:
     """A stack without machines of its own."""
     return load({"kubernetes": ALONE | kubernetes, **sections}.get)
+
+
+def test_what_is_there_already_is_adopted_under_any_name_that_kubernetes_takes() -> None:
+    names = {"namespace": f"team-{'a' * 58}", "runtimeClass": "b" * 63}
+    section = alone({**names, "adoptNamespace": True, "adoptRuntimeClass": True, "kataDeploy": None}).kubernetes
+    assert section and {"namespace": section.namespace, "runtimeClass": section.runtime_class} == names
+    default = alone({"namespace": "default", "adoptNamespace": True}).kubernetes
+    assert default and default.guarded == ["default", "kata-nodes-proof"]
 
 
 def test_handler_is_that_of_the_settings_of_kata_deploy_or_of_the_adopted_class() -> None:
