@@ -829,8 +829,20 @@ def refuse_unknown(keys: Iterable[str]) -> None:
     meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
-        lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {_path_instead(key) or REMEDIES['extra_forbidden']}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def _path_instead(key: str) -> str:
+    """What to do with the key of a whole value that is written as a path into a section, as messages here write keys; empty for
+    another key."""
+    section = re.fullmatch(rf"{NAMESPACE}:({'|'.join(OBJECTS)})[.\[][^'\s]*", key)
+    if section is None:
+        return ""
+    return (
+        f"It was set without --path, so it is no part of {NAMESPACE}:{section[1]}. Run: pulumi config rm '{key}', then "
+        f"pulumi config set --path '{key}' VALUE"
+    )
 
 
 def in_plain(keys: Iterable[str], is_secret: Callable[[str], bool]) -> list[str]:
