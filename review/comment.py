@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nodekit.rules.text import harmless
 from review import documents, words
 from review.catalogue import KNOWN
 from review.documents import Preview, Resource
@@ -42,6 +43,8 @@ def issue_room(stack: str) -> Room:
 
 
 SUMMARY_ROOM = Room(1_000_000, "a job's summary holds 1 MiB", "the upload `plan` of this run has all, as JSON")
+MOST_COMMENTS = 50
+"""Stacks of one pull request that get a comment."""
 LINE_BYTES = 20_000
 """Of one line, so that no single one pushes all others out."""
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
@@ -203,7 +206,8 @@ def no_preview(stack: str) -> str:
             marker("preview", stack),
             f"### Preview of stack {stack}",
             "",
-            "The newest commit has no preview of this stack: it has no such stack, or its job ended before the preview began.",
+            "The newest commit has no preview of this stack: it has no such stack, its job ended before the preview began, or "
+            f"{MOST_COMMENTS} other stacks have the comments of this pull request.",
         ]
     )
 
@@ -229,19 +233,27 @@ def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()
 
 
 def main() -> int:
-    """Print one page."""
+    """Print one page; 1 with a sentence where there is none."""
     cli = argparse.ArgumentParser(prog="python -m review.comment", description=__doc__.splitlines()[0])
     cli.add_argument("kind", choices=("preview", "plan", "drift"))
     cli.add_argument("--stack", required=True)
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
     options = cli.parse_args()
-    read = documents.of(options.document)
-    if options.kind == "preview":
+    try:
+        read = documents.of(options.document)
         base = documents.of(options.base) if options.base and options.base.exists() else None
-        sys.stdout.write(pull_request(options.stack, read, base))
-    else:
-        sys.stdout.write((plan if options.kind == "plan" else drift)(options.stack, read))
+        if options.kind == "preview":
+            text = pull_request(options.stack, read, base)
+        else:
+            text = (plan if options.kind == "plan" else drift)(options.stack, read)
+    except OSError as error:
+        print(harmless(f"error: {error.filename} cannot be read: {error.strerror}"), file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(harmless(f"error: {error}, and {options.stack!r} is none. Name it as in stacks/."), file=sys.stderr)
+        return 1
+    sys.stdout.write(text)
     return 0
 
 
