@@ -11,15 +11,37 @@ unshare of util-linux, and neither bwrap nor ip. By digest, because anyone who c
 SANDBOX = "debian:13-slim"
 """What a sandbox pod starts from where nothing else is named: by tag, so that it gets security fixes."""
 
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:(?:{_HOST}(?:\.{_HOST})*|\[[0-9A-Fa-f:]+\])(?::[0-9]{{1,5}})?/)?{_PATH}(?:/{_PATH})*"
+    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?P<digest>@[A-Za-z0-9_+.-]+:[0-9A-Fa-f]+)?"
+)
+"""Registry, path, tag and digest of an image (distribution/reference, "Grammar"), as kubelets and Docker read them."""
+
 HUB = ("docker.io", "index.docker.io")
 """Docker Hub, where a name spells it out."""
 
 
 def check(key: str, image: str) -> str:
-    """The name of an image. Raises NodeError `bad-input` for one that no runtime could pull, as with the line end of a file."""
-    if not re.fullmatch(r"[^\s-]\S*", image) or not image.isprintable():
+    """The name of an image. Raises NodeError `bad-input` for one that no runtime could pull, such as an address of the web, an
+    owner in capitals or a line end of a file."""
+    if not _REFERENCE.fullmatch(image):
         message = f"Key {key} is {printable(repr(image), 120)}, which is not the name of an image"
-        raise NodeError("bad-input", message, expected="the name alone, without spaces or line ends")
+        raise NodeError(
+            "bad-input",
+            message,
+            expected="the name alone, as for docker pull: without https:// or spaces, its path in small letters",
+        )
+    return image
+
+
+def without_tag(key: str, image: str) -> str:
+    """As `check`, for a name to which a tag will be added."""
+    match = _REFERENCE.fullmatch(check(key, image))
+    if match and match["tag"] and not match["digest"]:
+        message = f"Key {key} is {printable(repr(image), 120)}, and another tag would follow its tag"
+        raise NodeError("bad-input", message, expected=f"the name without {printable(match['tag'], 60)}")
     return image
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterkit import pod_room, rollout, runtime_class
+from clusterkit import images, pod_room, rollout, runtime_class
 from clusterkit.cluster_errors import ADMISSION
 from clusterkit.daemon_placing import KEEPS_AWAY, runs_on
 from clusterkit.runtime_class import TAINT
@@ -113,7 +113,7 @@ def values(
 
     `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `chart_values` values of the
     chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for a
-    value of the chart that a setting decides; or those of `kernel_params.check`.
+    value of the chart that a setting decides; or those of `kernel_params.check` and `images.without_tag`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
@@ -139,7 +139,7 @@ def values(
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if image:
-        chosen["image"] = {"reference": image}
+        chosen["image"] = {"reference": images.without_tag("kataDeploy.image", image)}
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
     else:

@@ -258,11 +258,29 @@ def selector_can_be_parsed(selector: str) -> str:
         raise NodeErrorValue(error) from None
 
 
+def image_can_be_pulled(image: str) -> str:
+    """Refuse what no node could pull; the rule is the components' own."""
+    try:
+        return images.check("image", image)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+def image_can_get_a_tag(image: str) -> str:
+    """As `image_can_be_pulled`, for a name to which a chart adds its tag."""
+    try:
+        return images.without_tag("image", image)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
 Selector = Annotated[str, Field(json_schema_extra={"minLength": 1}), AfterValidator(selector_can_be_parsed)]
 Quantity = Annotated[
     str, form(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "a Kubernetes quantity, such as 250m, 512Mi or 2Gi")
 ]
-ImageName = Annotated[str, form(r"^[^\s-][^\s]*$", "a name without spaces that does not begin with a hyphen", 1)]
+IMAGE_FOR_EDITORS = {"minLength": 1, "pattern": r"^[^\s-][^\s]*$"}
+ImageName = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_be_pulled)]
+ImageWithoutTag = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_get_a_tag)]
 Annotation = Annotated[
     str, form(r"^io\.katacontainers\.[A-Za-z0-9._/-]+$", "an annotation that begins with io.katacontainers., and no value")
 ]
@@ -348,7 +366,7 @@ class KataDeploy(Model):
     version is `kata.version`."""
     namespace: Name = kata_deploy.NAMESPACE
     """Namespace of the release."""
-    image: ImageName | None = None
+    image: ImageWithoutTag | None = None
     """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
     node_selector: dict[LabelKey, LabelValue] = {}
     """Labels of the nodes that get Kata, where not all have KVM: the others are neither labelled nor proven. Without it all nodes

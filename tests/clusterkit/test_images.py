@@ -1,10 +1,14 @@
 """Image names behind a mirror. Lost if this fails: pods that cannot be pulled on a closed site, or come from elsewhere."""
 
+import contextlib
 import re
+import time
 
 import pytest
 
-from clusterkit import images
+from clusterkit import images, kata_deploy
+from nodekit.errors import NodeError
+from stacks.model import ConfigError, load
 
 DIGEST = "debian:13-slim@sha256:" + "0" * 64
 
@@ -31,3 +35,65 @@ def test_mirror_stands_for_docker_hub_alone(image: str, expected: str) -> None:
 
 def test_nobody_can_move_the_image_that_proves() -> None:
     assert re.fullmatch(r"[^@]+@sha256:[0-9a-f]{64}", images.PROOF)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "debian",
+        DIGEST,
+        "ghcr.io/owner/a__b.c--d:1.0_x",
+        "Registry.example:5000/name@sha256:" + "a" * 64,
+        "[2001:db8::1]:5000/name:1",
+        "localhost/name",
+        "sha256:" + "0" * 64,
+    ],
+)
+def test_image_that_a_runtime_can_pull_is_taken(image: str) -> None:
+    assert images.check("image", image) == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "https://ghcr.io/owner/name:1",
+        "docker://ghcr.io/owner/name:1",
+        "ghcr.io/Owner/name:1",
+        "Name:1",
+        "ghcr.io/owner/name:",
+        "ghcr.io/owner//name",
+        "owner/name/",
+        "name:1:2",
+        "name @sha256:0",
+        "name:1\n",
+        "-name",
+        "nаme",
+        "",
+    ],
+)
+def test_image_that_no_runtime_could_pull_is_refused_before_a_node_changes(image: str) -> None:
+    """Kubelets call it InvalidImageName, and Docker an invalid reference, once Docker and Kata are there."""
+    with pytest.raises(NodeError, match=r"is not the name of an image"):
+        images.check("image", image)
+    with pytest.raises(ConfigError, match=r"kata-nodes:kubernetes\.image \(value: .*is not the name of an image"):
+        load({"kubernetes": {"image": image, "proof": {"selector": "a=b", "image": "proof@sha256:0"}}}.get)
+
+
+def test_image_to_which_the_chart_adds_a_tag_has_none() -> None:
+    """Pods of registry/kata-deploy:3.32.0:3.32.0 never start, and Helm waits for them for 40 minutes."""
+    for name in ("registry:5000/kata-deploy", f"registry/kata-deploy@sha256:{'0' * 64}"):
+        assert kata_deploy.values("3.32.0", "go", [], True, name)["image"] == {"reference": name}
+    with pytest.raises(NodeError, match=r"another tag would follow its tag") as refused:
+        kata_deploy.values("3.32.0", "go", [], True, "registry/kata-deploy:3.32.0")
+    assert "without :3.32.0" in refused.value.remedy
+    proof = {"selector": "a=b", "image": "proof@sha256:0"}
+    with pytest.raises(ConfigError, match=r"kubernetes\.kataDeploy\.image .*without :latest"):
+        load({"kubernetes": {"kataDeploy": {"image": "registry/kata-deploy:latest"}, "proof": proof}}.get)
+
+
+def test_long_name_is_not_slow() -> None:
+    begin = time.process_time()
+    for unit in ("a", "a-", "a.", "a/", "A.", "a:"):
+        with contextlib.suppress(NodeError):
+            images.check("image", unit * 50_000 + "!")
+    assert time.process_time() - begin < 2
