@@ -153,8 +153,9 @@ def page(
             below[change.parent].append(change)
     names_by_text: dict[str, list[str]] = {}
     ops = []
+    machine_replaced = words.machines_replaced(real)
     for urn, node in nodes.items():
-        if text := words.node(node, below[urn]):
+        if text := words.node(node, below[urn], machine_replaced(node)):
             names_by_text.setdefault(text, []).append(words.name_of(node))
             ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
     rest = [change for change in real if change.custom and change.parent not in nodes]

@@ -2,13 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from review.documents import SECRET, UNKNOWN, Resource
 from review.neutral import SECRET_NAME, code
 
 NODE = "kata-nodes:index:KataNode"
+POOL, INSTANCE, LOGIN_KEY = "kata-nodes:index:AwsNodes", "aws:ec2/instance:Instance", "aws:ec2/keyPair:KeyPair"
+"""A pool on AWS, a machine of it, named after its node (components/aws/nodes.py), and the login key of all of them."""
 PATHS_SHOWN = 6
 """Changed fields of one object that are shown."""
 NAMES_SHOWN = 20
@@ -170,7 +172,18 @@ def _is_another_program(upload: Resource) -> bool:
     return old[-1:] != new[-1:]
 
 
-def node(resource: Resource, children: Iterable[Resource]) -> str:
+def machines_replaced(changes: Iterable[Resource]) -> Callable[[Resource], bool]:
+    """Whether a node's instance on AWS is replaced, itself or with its login key.
+
+    Without a state nobody knows the identity of either machine, so the node's commands look the same.
+    """
+    replaced = [change for change in changes if change.op == "replace" and f"{POOL}::" in change.parent]
+    instances = {(change.parent, change.name) for change in replaced if change.type == INSTANCE}
+    pools = {change.parent for change in replaced if change.type == LOGIN_KEY}
+    return lambda node: node.parent in pools or (node.parent, f"{node.name}-instance") in instances
+
+
+def node(resource: Resource, children: Iterable[Resource], machine_replaced: bool = False) -> str:
     """What happens to one node; empty when nothing does. `children` are the resources below it that change."""
     new, old = _plan(resource, "new"), _plan(resource, "old")
     if resource.op == "delete":
@@ -195,7 +208,7 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     else:
         words += _parameters(_list(before), _list(after))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
-    if any(_is_for_another_machine(child) for child in changed.values()):
+    if machine_replaced or any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")
     elif "upload" in changed and _is_another_program(changed["upload"]):
         words.append("the node program is renewed")

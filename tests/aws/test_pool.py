@@ -224,10 +224,12 @@ def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder
 
 
 def test_another_instance_is_proven_again_and_no_other_node_is(instances: Recorder) -> None:
+    assert "publicKey" in instances.by_name["aws-login"].request.replaceOnChanges
     for number in range(3):
         machine = instances.by_name[f"aws-{number}-instance"]
         assert machine.inputs["userDataReplaceOnChange"] is True
-        assert {"instanceType", "cpuOptions"} <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
+        replacing = {"instanceType", "cpuOptions", "ami", "subnetId", "keyName"}
+        assert replacing <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
         for child in ("upload", "converge", "proof"):
             command = instances.by_name[f"aws-{number}-{child}"]
             assert command.inputs["triggers"][0] == f"aws-{number}-instance-id"

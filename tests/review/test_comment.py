@@ -185,6 +185,36 @@ def test_new_program_and_another_machine_are_told_apart() -> None:
     assert words in comment.plan("s", read(node({}, {}), upload, machine))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "key", "nodes"),
+    [
+        ("aws:ec2/instance:Instance", "pool-0-instance", "ami", "node `pool-0`"),
+        ("aws:ec2/keyPair:KeyPair", "pool-login", "publicKey", "nodes `pool-0`, `pool-1`"),
+    ],
+)
+def test_another_machine_on_aws_is_told_where_nobody_knows_its_identity(kind: str, name: str, key: str, nodes: str) -> None:
+    """The comment on a pull request with another image said that it changes the instance, and nothing of the node."""
+
+    pools = "kata-nodes:index:AwsNodes::"
+
+    def pool(value: str) -> Preview:
+        made = {
+            "type": kind,
+            "custom": True,
+            "inputs": {key: value},
+            "parent": f"{PROJECT}{pools}pool",
+            "replaceOnChanges": [key],
+        }
+        places = {"pool-0": f"{pools}pool", "pool-1": f"{pools}pool", "other-0": f"{pools}other", "own": "own"}
+        steps = [step("create", "kata-nodes:index:KataNode", node, None, {}, parent=parent) for node, parent in places.items()]
+        return read({"op": "create", "urn": f"{PROJECT}{kind}::{name}", "newState": made}, *steps)
+
+    text = comment.pull_request("s", pool("2"), pool("1"))
+    assert f"- {nodes}: **another machine**: everything is done and proven again\n" in text
+    assert f"- replace `{kind}` `{name}`: `{key}`" in text and text.count("another machine") == 1
+    assert "another machine" not in comment.pull_request("s", pool("1"), pool("1"))
+
+
 def test_another_machine_is_told_although_both_identities_read_secret() -> None:
     same, noted = {"triggers": ["[secret]", "sum"]}, {"triggers[0]": {"kind": "update-replace", "inputDiff": True}}
     words = "node `a`: **another machine**"
