@@ -516,6 +516,11 @@ def test_measurements_of_another_form_are_refused_and_not_taken_for_none(tmp_pat
         documents.measured(tmp_path / "measured")
 
 
-def test_too_large_a_document_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_DOCUMENT", 10)
-    assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}'))
+def test_too_large_a_document_is_not_read() -> None:
+    assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}', 10))
+
+
+def test_plan_of_very_many_nodes_is_read_which_is_done_once_it_is_approved(tmp_path: Path) -> None:
+    """Beyond the bound of what a fork uploads, the summary said that the preview failed and nothing was planned."""
+    (tmp_path / "document").write_text('{"steps": []}' + " " * documents.MAX_DOCUMENT)
+    assert "Refused" not in comment.plan("s", documents.of(tmp_path / "document"))
