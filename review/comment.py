@@ -158,20 +158,35 @@ def page(
         if text := words.node(node, below[urn], machine_replaced(node)):
             names_by_text.setdefault(text, []).append(words.name_of(node))
             ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
+    groups, of_groups = _groups((*preview.resources, *changes))
+    rows = [f"{words.named(names)}: {text}" for text, names in names_by_text.items()] + of_groups
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
     others = [change for change in rest if not change.type.startswith(("kubernetes:", "pulumi:"))]
     count = sum(node.op != "delete" for node in nodes.values())
-    document.add(
-        f"Nodes ({count}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
-        counts=False,
-    )
-    document.section("Nodes", [f"{words.named(names)}: {text}" for text, names in names_by_text.items()], folded=False)
+    counts = [
+        f"Nodes ({count}): **{_counted(ops)}**",
+        *groups,
+        f"Cluster: **{_counted(cluster)}**",
+        f"Other resources: **{_counted(others)}**",
+    ]
+    document.add(" · ".join(counts), counts=False)
+    document.section("Nodes", rows, folded=False)
     document.section("Measured on nodes and clusters", drifted, folded=False)
     document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
     document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
     document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
     return document.text(*last)
+
+
+def _groups(resources: Iterable[Resource]) -> tuple[list[str], list[str]]:
+    """Of groups whose machines prove themselves: how many change, if there are any, and a row for each that does."""
+    groups = {resource.urn: resource for resource in resources if resource.type == words.GROUP}.values()
+    changes = [(group, text) for group in groups if (text := words.group(group))]
+    changed = [group if group.op in ("create", "delete") else replace(group, op="update") for group, _ in changes]
+    count = sum(group.op != "delete" for group in groups)
+    rows = [f"group {code(group.name)}: {text}" for group, text in changes]
+    return [f"Groups ({count}): **{_counted(changed)}**"] if groups else [], rows
 
 
 def _made_up(preview: Preview) -> str:

@@ -255,6 +255,33 @@ def test_changed_login_is_told_although_both_read_secret() -> None:
         assert "node `a`: its connection changes\n" in comment.plan("s", read(node({}, {}), changed))
 
 
+def test_group_says_what_machines_become_that_start_from_then_on() -> None:
+    """The plan of another Kata said only that the user data of a launch template changes, and of nodes that none does."""
+    kind, template = "kata-nodes:index:AwsNodeGroup", "aws:ec2/launchTemplate:LaunchTemplate"
+    old = {
+        "dockerVersion": "27.5.1",
+        "kataVersion": "3.31.0",
+        "kernelParams": ["a=1"],
+        "proofSeconds": 300,
+        "handler": "kata-qemu",
+    }
+    new = {**old, "kataVersion": "3.32.0", "kernelParams": ["a=2"], "proofSeconds": 600}
+    user_data = {"userData": {"kind": "update"}}
+    hidden = step("update", template, "aws-template", {"userData": "[secret]"}, {"userData": "[secret]"}, detailedDiff=user_data)
+    text = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": new}), hidden))
+    assert "Nodes (0): **no change** · Groups (1): **1 to change** · Cluster: **no change** · Other" in text
+    change = "Kata `3.31.0` → `3.32.0`; `proofSeconds` `300` → `600`; kernel_params change `a=1` → `a=2`"
+    assert f"- group `aws`: {change}; for machines that start from then on\n" in text and f"`{template}`" in text
+    same = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": old})))
+    assert "Groups (1): **no change**" in same and "- group" not in same
+    made = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
+    assert (
+        "- group `aws`: **new**: Docker `27.5.1`, Kata `3.31.0`" in made and "kernel_params `a=1`; each machine is proven" in made
+    )
+    gone = comment.plan("s", read(step("delete", kind, "aws", {"plan": old}, None)))
+    assert "Groups (0): **1 to delete**" in gone and "- group `aws`: **removed** from the stack" in gone
+
+
 def test_nodes_with_the_same_change_are_one_line() -> None:
     old, new = {"dockerVersion": "27.5.1"}, {"dockerVersion": "28.5.2"}
     text = comment.plan("s", read(*(node(old, new, f"n-{number}") for number in range(100))))
