@@ -198,7 +198,7 @@ def test_another_machine_on_aws_is_told_where_nobody_knows_its_identity(kind: st
     pools = "kata-nodes:index:AwsNodes::"
 
     def pool(value: str) -> Preview:
-        made = {
+        state = {
             "type": kind,
             "custom": True,
             "inputs": {key: value},
@@ -207,7 +207,7 @@ def test_another_machine_on_aws_is_told_where_nobody_knows_its_identity(kind: st
         }
         places = {"pool-0": f"{pools}pool", "pool-1": f"{pools}pool", "other-0": f"{pools}other", "own": "own"}
         steps = [step("create", "kata-nodes:index:KataNode", node, None, {}, parent=parent) for node, parent in places.items()]
-        return read({"op": "create", "urn": f"{PROJECT}{kind}::{name}", "newState": made}, *steps)
+        return read({"op": "create", "urn": f"{PROJECT}{kind}::{name}", "newState": state}, *steps)
 
     text = comment.pull_request("s", pool("2"), pool("1"))
     assert f"- {nodes}: **another machine**: everything is done and proven again\n" in text
@@ -274,10 +274,8 @@ def test_group_says_what_machines_become_that_start_from_then_on() -> None:
     assert f"- group `aws`: {change}; for machines that start from then on\n" in text and f"`{template}`" in text
     same = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": old})))
     assert "Groups (1): **no change**" in same and "- group" not in same
-    made = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
-    assert (
-        "- group `aws`: **new**: Docker `27.5.1`, Kata `3.31.0`" in made and "kernel_params `a=1`; each machine is proven" in made
-    )
+    created = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
+    assert "- group `aws`: **new**: Docker `27.5.1`, Kata `3.31.0`" in created and "each machine is proven" in created
     gone = comment.plan("s", read(step("delete", kind, "aws", {"plan": old}, None)))
     assert "Groups (0): **1 to delete**" in gone and "- group `aws`: **removed** from the stack" in gone
 
