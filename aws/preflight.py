@@ -153,12 +153,13 @@ def preflight(request: rules.Request) -> list[rules.Row]:
     rows.append(
         rules.judge_zones(request, pages(client, "describe_instance_type_offerings", "InstanceTypeOfferings", **offerings))
     )
+    states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    running = {} if "error" in types else pages(client, "describe_instances", "Reservations", Filters=states)
     if request.image:
-        rows.append(rules.judge_image(request, answered(lambda: client.describe_images(ImageIds=[str(request.image)]))))
+        images = answered(lambda: client.describe_images(ImageIds=[str(request.image)]))
+        rows.append(rules.judge_image(request, images, running))
     if "error" in types:
         return rows
-    states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
-    running = pages(client, "describe_instances", "Reservations", Filters=states)
     names = {instance["InstanceType"] for reservation in running.get("Reservations", []) for instance in reservation["Instances"]}
     known = _types(client, sorted(names | {request.instance_type}))
     _, code = ec2.quota_of(request.instance_type) or ("", "")

@@ -3,6 +3,7 @@
 An answer is the API's document, or `{"error": {"code": …, "message": …}}`; nothing here calls anything.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,12 +175,43 @@ def judge_zones(request: Request, answer: Answer) -> Row:
     return Row("zones", OK, f"offered in {', '.join(request.zones or offered)}")
 
 
-def judge_image(request: Request, answer: Answer) -> Row:
-    """From DescribeImages: there, ready, for x86_64, of the account that it should be of, and with room for what it holds."""
+def _instances(running: Answer) -> Iterator[Mapping[str, Any]]:
+    """All that DescribeInstances lists."""
+    return (instance for reservation in running.get("Reservations", []) for instance in reservation["Instances"])
+
+
+def _is_own(request: Request, instance: Mapping[str, Any]) -> bool:
+    """Whether the stack made it."""
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    return request.stack is not None and tags.get(ec2.OWNER_TAG) == request.stack
+
+
+def _no_machine_is_made(request: Request, running: Answer) -> bool:
+    """Whether all instances run already, of the type, from the image and in the subnets that they are to have. Of a group, whose
+    machines come and go, nobody knows."""
+    if request.root_device is not None or not request.subnets:
+        return False
+    places = Counter(
+        str(instance.get("SubnetId"))
+        for instance in _instances(running)
+        if _is_own(request, instance)
+        and (instance.get("ImageId"), instance["InstanceType"]) == (request.image, request.instance_type)
+    )
+    return not Counter(ec2.in_turn(request.subnets, number) for number in range(request.count)) - places
+
+
+def judge_image(request: Request, answer: Answer, running: Answer | None = None) -> Row:
+    """From DescribeImages: there, ready, for x86_64, of the account that it should be of, and with room for what it holds.
+
+    `running` is DescribeInstances: publishers delete old images, which the machines that were made from them outlive.
+    """
     newest = f"The newest Ubuntu 24.04: python -m aws.preflight --newest-image --region {request.region}"
     image = next(iter(answer.get("Images", [])), None)
     code = str(answer.get("error", {}).get("code", ""))
     if code.startswith("InvalidAMIID") or (image is None and not code):
+        if _no_machine_is_made(request, running or {}):
+            gone = f"{request.region} no longer has {request.image}; the machines that run from it stay, and no other can be made"
+            return Row("image", SKIPPED, gone, f"Before another type, subnet or key, choose another image. {newest}")
         return Row("image", FAILED, f"{request.region} has no {request.image}, or these credentials may not see it", newest)
     if row := refused("image", "ec2:DescribeImages", answer, request):
         return row
@@ -245,11 +277,10 @@ def judge_quota(request: Request, types: Answer, quota: Answer, default: Answer,
     if request.instance_type not in vcpus:
         return Row("quota", SKIPPED, f"{request.instance_type} does not exist, so it cannot be counted")
     used = 0
-    for instance in (instance for reservation in running["Reservations"] for instance in reservation["Instances"]):
-        tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-        ours = request.stack is not None and tags.get(ec2.OWNER_TAG) == request.stack
+    for instance in _instances(running):
         # Spot instances have quotas of their own.
-        if instance.get("InstanceLifecycle") != "spot" and not ours and ec2.quota_of(instance["InstanceType"]) == counted:
+        counts = instance.get("InstanceLifecycle") != "spot" and not _is_own(request, instance)
+        if counts and ec2.quota_of(instance["InstanceType"]) == counted:
             used += vcpus.get(instance["InstanceType"], 0)
     needed, limit = request.count * vcpus[request.instance_type], int(own["Quota"]["Value"])
     sums = f"{needed} vCPUs asked for, {used} run, quota {limit} ({code}, on-demand {kind})"

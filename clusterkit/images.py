@@ -17,8 +17,8 @@ HUB = ("docker.io", "index.docker.io")
 
 _REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?/"
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_TAG, _DIGEST = r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", r"@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]+"
-_NAME = re.compile(rf"(?:{_REGISTRY})?{_PART}(?:/{_PART})*(?:{_TAG})?(?:{_DIGEST})?")
+_TAG, _DIGEST = r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})", r"(?P<digest>@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]+)"
+_NAME = re.compile(rf"(?:{_REGISTRY})?{_PART}(?:/{_PART})*{_TAG}?{_DIGEST}?")
 """Names of images (distribution/reference)."""
 
 
@@ -32,12 +32,14 @@ def check(key: str, image: str) -> str:
     return image
 
 
-def check_without_tag(key: str, image: str) -> str:
-    """As `check`, for a name to which a tag is added: one that has a tag or a digest already is refused too."""
-    if "@" in image or ":" in image.rpartition("/")[2]:
-        message = f"Key {key} is {printable(repr(image), 160)}, which has a tag or a digest"
-        raise NodeError("bad-input", message, expected="the name without it; the tag is that of the release")
-    return check(key, image)
+def without_tag(key: str, image: str, *, digest: bool = True) -> str:
+    """As `check`, for a name to which a tag is added: one that has a tag is refused too, and without `digest` one by digest."""
+    match = _NAME.fullmatch(check(key, image))
+    ending = match and (match["tag"] if not match["digest"] else match["digest"] if not digest else None)
+    if ending:
+        message = f"Key {key} is {printable(repr(image), 160)}, and another tag would follow it"
+        raise NodeError("bad-input", message, expected=f"the name without {printable(ending, 80)}")
+    return image
 
 
 def mirrored(image: str, mirror: str | None) -> str:

@@ -29,6 +29,8 @@ RUST_SINCE = (4, 0, 0)
 Go runtime stays selectable and gets no new features (docs/migrating-config-go-runtime-to-runtime-rs.md)."""
 CUSTOM_SINCE = (3, 26, 0)
 """First chart with `customRuntimes`, whose drop-in is written beside a copy of the base file."""
+DIGEST_SINCE = (3, 28, 0)
+"""First chart that takes an image by digest as it is; before, a tag followed (templates/_helpers.tpl, `kata-deploy.image`)."""
 SHIM_DROP_IN_SINCE = (3, 32, 0)
 """First chart with `shims.<shim>.dropIn`, written as 50-user-overrides.toml beside the shim's own base file."""
 ANNOTATIONS_SINCE = (4, 0, 0)
@@ -112,8 +114,8 @@ def values(
     """The chart's values; `image` is the DaemonSet's without its tag, the chart's own when None.
 
     `node_selector` are labels of the nodes that get Kata, `distribution` one of DISTRIBUTIONS, and `chart_values` values of the
-    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, for an image with a tag, to
-    which the chart would add another, and for a value of the chart that a setting decides; or those of `kernel_params.check`.
+    chart to merge in, known here or not. Raises NodeError `bad-input` for a release without drop-ins, and for a
+    value of the chart that a setting decides; or those of `kernel_params.check` and `images.without_tag`.
 
     A changed drop-in changes the DaemonSet's pods, so they roll and kata-deploy configures every node again: by an
     annotation where the chart has one, before by a toleration of a taint that nobody sets. A tenth of the nodes rolls at a time:
@@ -139,7 +141,8 @@ def values(
         "tolerations": [{"key": TAINT, "operator": "Exists"}],
     }
     if image:
-        chosen["image"] = {"reference": images.check_without_tag("kubernetes.kataDeploy.image", image)}
+        reference = images.without_tag("kubernetes.kataDeploy.image", image, digest=numbers >= DIGEST_SINCE)
+        chosen["image"] = {"reference": reference}
     if numbers >= SHIM_DROP_IN_SINCE:
         chosen["shims"] = {"disableAll": True, shim: {"enabled": True, "dropIn": drop_in}}
     else:

@@ -27,7 +27,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
-from stacks.stack_file import loaded, namespaced
+from stacks.stack_file import handed_over, loaded, namespaced
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -232,7 +232,10 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return {**config, ENVIRONMENT: True}, Finding(subject, message)
     if not _is_of_this_program(config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
-    from stacks.model import ConfigError, load, refuse_unknown  # pydantic takes a while to load
+    from stacks.model import OBJECTS, ConfigError, load, refuse_unknown  # pydantic takes a while to load
+
+    sections = {f"kata-nodes:{key}" for key in OBJECTS}
+    config = {key: handed_over(value) if key in sections else value for key, value in config.items()}
 
     def section(key: str) -> Any:
         value = config.get(f"kata-nodes:{key}")

@@ -50,7 +50,14 @@ _TELLING = re.compile(
 )
 """How names end whose value is a secret: DB_PASSWORD, sudoPassword, api-key. `secretName`, `tokenPath`, `tlsSecret` do not."""
 _ENCODED = re.compile(r"[A-Za-z0-9+/\s]{32,}={0,2}\s*")
-_SWITCH = ("true", "false")
+_SWITCH = ("true", "false", "yes", "no", "on", "off", "1", "0")
+"""What no secret is, in letters of any case: MYSQL_ALLOW_EMPTY_PASSWORD=yes turns something on."""
+_ANNOTATION = re.compile(
+    r"checksum/[\w.-]+=[0-9a-f]{32,128}|"
+    r"[a-z0-9-]+(?:\.[a-z0-9-]+)+/[\w.-]*secret=(?:[a-z0-9][a-z0-9.-]{0,252}/)?[a-z0-9][a-z0-9.-]{0,252}"
+)
+"""Annotations, as KEY=VALUE, that hold the sum of a secret, at whose change pods are made again (checksum/secret), or name a
+Secret, as those of ingress controllers do (nginx.ingress.kubernetes.io/auth-tls-secret=NAMESPACE/NAME)."""
 _PLACEHOLDER = re.compile(r"\$\(\w[\w.-]*\)|\$\{\w+\}|\{\{[^{}\"'`]*\}\}")
 """What stands for a value from elsewhere: a variable of a container, or a template's field, but no text that a template holds."""
 
@@ -96,10 +103,10 @@ def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Itera
     elif isinstance(value, list):
         for index, below in enumerate(value):
             yield from secrets(below, f"{at}[{index}]", name, kept)
-    elif isinstance(value, str) and value.strip() and value not in _SWITCH:
+    elif isinstance(value, str) and value.strip() and value.strip().lower() not in _SWITCH:
         if description := form(value):
             yield FoundSecret(at, description, kept)
-        elif telling(name) and not _PLACEHOLDER.fullmatch(value.strip()):
+        elif telling(name) and not _PLACEHOLDER.fullmatch(value.strip()) and not _ANNOTATION.fullmatch(f"{name}={value}"):
             yield FoundSecret(at, f"the value of {name}", kept)
         else:
             yield from _within(value, at, kept)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nodekit.rules.text import harmless
 from review import documents, words
 from review.catalogue import KNOWN
 from review.documents import Preview, Resource
@@ -42,6 +43,8 @@ def issue_room(stack: str) -> Room:
 
 
 SUMMARY_ROOM = Room(1_000_000, "a job's summary holds 1 MiB", "the upload `plan` of this run has all, as JSON")
+MOST_COMMENTS = 50
+"""Stacks of one pull request that get a comment."""
 LINE_BYTES = 20_000
 """Of one line, so that no single one pushes all others out."""
 STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
@@ -152,24 +155,40 @@ def page(
             below[change.parent].append(change)
     names_by_text: dict[str, list[str]] = {}
     ops = []
+    machine_replaced = words.machines_replaced(real)
     for urn, node in nodes.items():
-        if text := words.node(node, below[urn]):
+        if text := words.node(node, below[urn], machine_replaced(node)):
             names_by_text.setdefault(text, []).append(words.name_of(node, below[urn]))
             ops.append(node if node.op in ("create", "delete") else replace(node, op="update"))
+    groups, of_groups = _groups((*preview.resources, *changes))
+    rows = [f"{words.named(names)}: {text}" for text, names in names_by_text.items()] + of_groups
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
     others = [change for change in rest if not change.type.startswith(("kubernetes:", "pulumi:"))]
     count = sum(node.op != "delete" for node in nodes.values())
-    document.add(
-        f"Nodes ({count}): **{_counted(ops)}** · Cluster: **{_counted(cluster)}** · Other resources: **{_counted(others)}**",
-        counts=False,
-    )
-    document.section("Nodes", [f"{words.named(names)}: {text}" for text, names in names_by_text.items()], folded=False)
+    counts = [
+        f"Nodes ({count}): **{_counted(ops)}**",
+        *groups,
+        f"Cluster: **{_counted(cluster)}**",
+        f"Other resources: **{_counted(others)}**",
+    ]
+    document.add(" · ".join(counts), counts=False)
+    document.section("Nodes", rows, folded=False)
     document.section("Measured on nodes and clusters", drifted, folded=False)
     document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
     document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
     document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
     return document.text(*last)
+
+
+def _groups(resources: Iterable[Resource]) -> tuple[list[str], list[str]]:
+    """Of groups whose machines prove themselves: how many change, if there are any, and a row for each that does."""
+    groups = {resource.urn: resource for resource in resources if resource.type == words.GROUP}.values()
+    changes = [(group, text) for group in groups if (text := words.group(group))]
+    changed = [group if group.op in ("create", "delete") else replace(group, op="update") for group, _ in changes]
+    count = sum(group.op != "delete" for group in groups)
+    rows = [f"group {code(group.name)}: {text}" for group, text in changes]
+    return [f"Groups ({count}): **{_counted(changed)}**"] if groups else [], rows
 
 
 def _made_up(preview: Preview) -> str:
@@ -205,7 +224,8 @@ def no_preview(stack: str) -> str:
             marker("preview", stack),
             f"### Preview of stack {stack}",
             "",
-            "The newest commit has no preview of this stack: it has no such stack, or its job ended before the preview began.",
+            "The newest commit has no preview of this stack: it has no such stack, its job ended before the preview began, or "
+            f"{MOST_COMMENTS} other stacks have the comments of this pull request.",
         ]
     )
 
@@ -231,19 +251,27 @@ def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()
 
 
 def main() -> int:
-    """Print one page."""
+    """Print one page; 1 with a sentence where there is none."""
     cli = argparse.ArgumentParser(prog="python -m review.comment", description=__doc__.splitlines()[0])
     cli.add_argument("kind", choices=("preview", "plan", "drift"))
     cli.add_argument("--stack", required=True)
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
     options = cli.parse_args()
-    read = documents.of(options.document)
-    if options.kind == "preview":
+    try:
+        read = documents.of(options.document)
         base = documents.of(options.base) if options.base and options.base.exists() else None
-        sys.stdout.write(pull_request(options.stack, read, base))
-    else:
-        sys.stdout.write((plan if options.kind == "plan" else drift)(options.stack, read))
+        if options.kind == "preview":
+            text = pull_request(options.stack, read, base)
+        else:
+            text = (plan if options.kind == "plan" else drift)(options.stack, read)
+    except OSError as error:
+        print(harmless(f"error: {error.filename} cannot be read: {error.strerror}"), file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(harmless(f"error: {error}, and {options.stack!r} is none. Name it as in stacks/."), file=sys.stderr)
+        return 1
+    sys.stdout.write(text)
     return 0
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_DOCUMENT = 32 << 20
 """Characters of a document that is read; a hundred nodes make about 4 million."""
+MAX_OWN_DOCUMENT = 16 * MAX_DOCUMENT
+"""Of one that no fork has written: a plan is approved and done also where it is not read."""
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """How the engine writes a value that a preview cannot know (sdk/go/common/resource/plugin/rpc.go, UnknownStringValue)."""
 SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -150,9 +152,9 @@ def _error(message: str) -> str:
 
 
 def of(file: Path) -> Preview:
-    """The preview in a file, which is read no further than one character beyond `MAX_DOCUMENT`."""
+    """The preview in a file of ours, which is read no further than one character beyond `MAX_OWN_DOCUMENT`."""
     with open(file, encoding="utf-8", errors="replace") as handle:
-        return read(handle.read(MAX_DOCUMENT + 1))
+        return read(handle.read(MAX_OWN_DOCUMENT + 1), MAX_OWN_DOCUMENT)
 
 
 def measured(file: Path, refreshed: bool = True) -> list[tuple[str, str]]:
@@ -184,10 +186,11 @@ def measured(file: Path, refreshed: bool = True) -> list[tuple[str, str]]:
     return rows
 
 
-def read(text: str) -> Preview:
-    """The preview in `text`: the engine's own document, or ours, which holds it beside the names of made-up secrets."""
-    if len(text) > MAX_DOCUMENT:
-        return Preview(errors=(f"The preview's document is larger than {MAX_DOCUMENT} characters and was not read.",))
+def read(text: str, most: int = MAX_DOCUMENT) -> Preview:
+    """The preview in `text`: the engine's own document, or ours, which holds it beside the names of made-up secrets. More than
+    `most` characters are not read."""
+    if len(text) > most:
+        return Preview(errors=(f"The preview's document is larger than {most} characters and was not read.",))
     try:
         document = _dict(json.loads(text))
     except (ValueError, RecursionError):

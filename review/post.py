@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nodekit.rules.text import harmless
@@ -16,8 +16,6 @@ from review import comment, documents, github
 from review.documents import Preview
 
 NUMBER = re.compile(r"[1-9][0-9]{0,9}")
-STACKS = 50
-"""Stacks of one pull request that get a comment."""
 
 
 class Refused(Exception):
@@ -40,9 +38,9 @@ def content(file: Path, limit: int) -> str:
         return handle.read(limit + 1)
 
 
-def previews(folder: Path) -> Iterator[tuple[str, Preview, Preview | None]]:
-    """Stack, preview of the head, and preview of the base where it has the stack."""
-    for entry in sorted(folder.iterdir())[:STACKS]:
+def previews(entries: Sequence[Path]) -> Iterator[tuple[str, Preview, Preview | None]]:
+    """Of each uploaded folder: stack, preview of the head, and preview of the base where it has the stack."""
+    for entry in entries:
         stack = entry.name
         if entry.is_symlink() or not entry.is_dir() or not comment.STACK.fullmatch(stack):
             raise Refused("an uploaded folder's name is not the name of a stack")
@@ -59,10 +57,13 @@ def post(folder: Path, repository: str, commit: str) -> int:
     if pull["head"]["sha"] != commit or pull["state"] != "open":
         print(f"Pull request {which} is closed, or {commit} is not its newest commit: nothing is posted.")
         return 0
-    for stack, head, base in previews(folder):
+    entries = sorted(folder.iterdir())
+    for stack, head, base in previews(entries[: comment.MOST_COMMENTS]):
         outcome = github.comment(repository, which, comment.marker("preview", stack), comment.pull_request(stack, head, base))
         print(f"Comment for stack {stack} on pull request {which}: {outcome}")
-    previewed = {entry.name for entry in folder.iterdir()}
+    if left := entries[comment.MOST_COMMENTS :]:
+        print(harmless(f"{len(left)} more stacks get no comment, from {left[0].name!r} on: {comment.MOST_COMMENTS} is the most."))
+    previewed = {entry.name for entry in entries[: comment.MOST_COMMENTS]}
     for comment_number, body in github.comments(repository, which):
         stack_of_comment = comment.marked("preview", body)
         if stack_of_comment is None or stack_of_comment in previewed:

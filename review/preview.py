@@ -19,7 +19,7 @@ from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
 from stacks.model import ConfigError, refuse_encrypted_sections
-from stacks.stack_file import loaded, namespaced
+from stacks.stack_file import handed_over, loaded, namespaced
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -55,7 +55,7 @@ def kubeconfig(context: str) -> str:
 def made_up(key: str, config: Mapping[str, Any]) -> str:
     """The value that stands for the secret `key` (such as kata-nodes:kubeconfig)."""
     if key.endswith(":kubeconfig"):
-        cluster = config.get(f"{key.partition(':')[0]}:kubernetes")
+        cluster = handed_over(config.get(f"{key.partition(':')[0]}:kubernetes"))
         context = cluster.get("context") if isinstance(cluster, dict) else None
         return kubeconfig(str(context or MADE_UP))
     # One that names no program is refused, as if the author had written it.

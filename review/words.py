@@ -2,13 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from review.documents import SECRET, UNKNOWN, Resource
 from review.neutral import SECRET_NAME, code
 
 NODE = "kata-nodes:index:KataNode"
+GROUP = "kata-nodes:index:AwsNodeGroup"
+POOL, INSTANCE, LOGIN_KEY = "kata-nodes:index:AwsNodes", "aws:ec2/instance:Instance", "aws:ec2/keyPair:KeyPair"
+"""A pool on AWS, a machine of it, named after its node (components/aws/nodes.py), and the login key of all of them."""
 PATHS_SHOWN = 6
 """Changed fields of one object that are shown."""
 NAMES_SHOWN = 20
@@ -180,19 +183,27 @@ def _is_another_program(upload: Resource) -> bool:
     return old[-1:] != new[-1:]
 
 
-def node(resource: Resource, children: Iterable[Resource]) -> str:
-    """What happens to one node; empty when nothing does. `children` are the resources below it that change."""
-    new, old = _plan(resource, "new"), _plan(resource, "old")
-    if resource.op == "delete":
-        return "**removed** from the stack"
-    if resource.op == "create":
-        first = [f"{LABELS.get(key, code(key))} {value_text(new[key])}" for key in LABELS if key in new]
-        parameters = _list(new.get("kernelParams"))
-        text = _hidden(new.get("kernelParams")) or _some(parameters, " ")
-        first += [f"kernel_params {text}"] if text else []
-        return f"**new**: {', '.join(first)}; proven before anything comes after it"
-    differing = {key for key in {*old, *new} if old.get(key) != new.get(key)}
-    differing -= set() if "address" in old else LATER
+def machines_replaced(changes: Iterable[Resource]) -> Callable[[Resource], bool]:
+    """Whether a node's instance on AWS is replaced, itself or with its login key.
+
+    Without a state nobody knows the identity of either machine, so the node's commands look the same.
+    """
+    replaced = [change for change in changes if change.op == "replace" and f"{POOL}::" in change.parent]
+    instances = {(change.parent, change.name) for change in replaced if change.type == INSTANCE}
+    pools = {change.parent for change in replaced if change.type == LOGIN_KEY}
+    return lambda node: node.parent in pools or (node.parent, f"{node.name}-instance") in instances
+
+
+def _set_up(plan: Mapping[str, Any]) -> str:
+    """What a new node becomes, or a machine of a new group."""
+    first = [f"{LABELS.get(key, code(key))} {value_text(plan[key])}" for key in LABELS if key in plan]
+    text = _hidden(plan.get("kernelParams")) or _some(_list(plan.get("kernelParams")), " ")
+    return ", ".join([*first, *([f"kernel_params {text}"] if text else [])])
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], left_out: Collection[str] = ()) -> list[str]:
+    """What another plan changes, but for the keys that are left out."""
+    differing = {key for key in {*old, *new} if old.get(key) != new.get(key)} - {*left_out}
     labels = {**LABELS, **REACHED}
     words = [
         f"{labels.get(key) or code(key)} {value_text(old.get(key))} → {value_text(new.get(key))}"
@@ -201,11 +212,31 @@ def node(resource: Resource, children: Iterable[Resource]) -> str:
     words += [text for key, text in KEYS.items() if key in differing]
     before, after = old.get("kernelParams"), new.get("kernelParams")
     if hidden := _hidden(after) or _hidden(before):
-        words += [f"kernel_params {hidden}"] if before != after else []
-    else:
-        words += _parameters(_list(before), _list(after))
+        return words + ([f"kernel_params {hidden}"] if before != after else [])
+    return words + _parameters(_list(before), _list(after))
+
+
+def group(resource: Resource) -> str:
+    """What happens to a group of machines that prove themselves; empty when nothing does to what they become."""
+    new, old = _plan(resource, "new"), _plan(resource, "old")
+    if resource.op == "delete":
+        return "**removed** from the stack"
+    if resource.op == "create":
+        return f"**new**: {_set_up(new)}; each machine is proven before it joins"
+    words = _differences(old, new)
+    return f"{'; '.join(words)}; for machines that start from then on" if words else ""
+
+
+def node(resource: Resource, children: Iterable[Resource], machine_replaced: bool = False) -> str:
+    """What happens to one node; empty when nothing does. `children` are the resources below it that change."""
+    new, old = _plan(resource, "new"), _plan(resource, "old")
+    if resource.op == "delete":
+        return "**removed** from the stack"
+    if resource.op == "create":
+        return f"**new**: {_set_up(new)}; proven before anything comes after it"
+    words = _differences(old, new, () if "address" in old else LATER)
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
-    if any(_is_for_another_machine(child) for child in changed.values()):
+    if machine_replaced or any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")
     elif "upload" in changed and _is_another_program(changed["upload"]):
         words.append("the node program is renewed")

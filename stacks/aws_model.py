@@ -30,7 +30,7 @@ class AwsInstances(Model):
         Annotated[
             str,
             form(
-                r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$",
+                r"^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?\n?$",
                 "the content of a .pub file, which begins with ssh-ed25519 or ssh-rsa",
             ),
         ]

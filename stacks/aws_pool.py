@@ -73,7 +73,7 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
         "verification": becomes.verification,
     }
     if machines.instances.public_key:
-        instances["public_key"] = machines.instances.public_key
+        instances["public_key"] = machines.instances.public_key.rstrip("\n")
         if "sshPrivateKey" in secrets:
             instances["private_key"] = secrets["sshPrivateKey"]
     return AwsNodes("aws", instances, options)

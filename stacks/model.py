@@ -263,11 +263,29 @@ def selector_can_be_parsed(selector: str) -> str:
         raise NodeErrorValue(error) from None
 
 
+def image_can_be_pulled(image: str) -> str:
+    """Refuse what no node could pull; the rule is the components' own."""
+    try:
+        return images.check("image", image)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+def image_can_get_a_tag(image: str) -> str:
+    """As `image_can_be_pulled`, for a name to which a chart adds its tag."""
+    try:
+        return images.without_tag("image", image)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
 Selector = Annotated[str, Field(json_schema_extra={"minLength": 1}), AfterValidator(selector_can_be_parsed)]
 Quantity = Annotated[
     str, form(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "a Kubernetes quantity, such as 250m, 512Mi or 2Gi")
 ]
-ImageName = Annotated[str, form(r"^[^\s-][^\s]*$", "a name without spaces that does not begin with a hyphen", 1)]
+IMAGE_FOR_EDITORS = {"minLength": 1, "pattern": r"^[^\s-][^\s]*$"}
+ImageName = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_be_pulled)]
+ImageWithoutTag = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_get_a_tag)]
 Annotation = Annotated[
     str, form(r"^io\.katacontainers\.[A-Za-z0-9._/-]+$", "an annotation that begins with io.katacontainers., and no value")
 ]
@@ -353,7 +371,7 @@ class KataDeploy(Model):
     version is `kata.version`."""
     namespace: LabelName = kata_deploy.NAMESPACE
     """Namespace of the release."""
-    image: ImageName | None = None
+    image: ImageWithoutTag | None = None
     """Image of the chart's DaemonSet without its tag, for a mirror; without it the chart's own."""
     node_selector: dict[LabelKey, LabelValue] = {}
     """Labels of the nodes that get Kata, where not all have KVM: the others are neither labelled nor proven. Without it all nodes
@@ -835,8 +853,20 @@ def refuse_unknown(keys: Iterable[str]) -> None:
     meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
-        lines = [f"{key}: {REASONS['extra_forbidden']}. {REMEDIES['extra_forbidden']}." for key in strange]
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {_path_instead(key) or REMEDIES['extra_forbidden']}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def _path_instead(key: str) -> str:
+    """What to do with the key of a whole value that is written as a path into a section, as messages here write keys; empty for
+    another key."""
+    section = re.fullmatch(rf"{NAMESPACE}:({'|'.join(OBJECTS)})[.\[][^'\s]*", key)
+    if section is None:
+        return ""
+    return (
+        f"It was set without --path, so it is no part of {NAMESPACE}:{section[1]}. Run: pulumi config rm '{key}', then "
+        f"pulumi config set --path '{key}' VALUE"
+    )
 
 
 def in_plain(keys: Iterable[str], is_secret: Callable[[str], bool]) -> list[str]:

@@ -16,6 +16,7 @@ from delivery import login
 from delivery.login import HOST_KEYS, SSH_PORT
 from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
+from nodekit.rules.kata.handler_registration import NONE
 from stacks import ssh_hosts, stack_file
 from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
 from stacks.ssh_hosts import SshHost
@@ -242,6 +243,9 @@ def document(answers: Answers, folder: Path) -> dict[str, Any]:
         sections["kubernetes"] = {"cluster": cluster}
         if pool == "kata-deploy":
             sections["kubernetes"]["kataDeploy"] = {}
+        if pool == "aws" and cluster == "kubeconfig":
+            # A new machine has no cluster's container runtime, and would be refused once it is made.
+            sections["kubernetes"]["containerRuntime"] = NONE
         if answers.get("selector", "none") != "none":
             sections["kubernetes"]["proof"] = {"selector": answers["selector"], "image": answers["proof-image"]}
     return sections

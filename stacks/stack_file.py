@@ -1,5 +1,6 @@
 """Reads a stack file as the engine does, and writes one that it reads as it was meant."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -52,6 +53,25 @@ def loaded(text: str | bytes) -> Any:
 def namespaced(config: Mapping[Any, Any], project: str) -> dict[str, Any]:
     """The keys of a stack file's configuration as the engine takes them: one that names no namespace is of the project's."""
     return {str(key) if ":" in str(key) else f"{project}:{key}": value for key, value in config.items()}
+
+
+def handed_over(value: Any) -> Any:
+    """A value of a stack file's configuration as a program reads it: text may be JSON, as of `pulumi config set KEY '{…}'`, and a
+    whole number is one in every notation."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return _with_whole_numbers(value)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(below) for below in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def dumped(document: Mapping[str, Any]) -> str:

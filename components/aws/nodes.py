@@ -74,7 +74,7 @@ class AwsNodes(pulumi.ComponentResource):
             "aws:ec2/keyPair:KeyPair",
             f"{name}-login",
             {"publicKey": public_key, "tags": resources.tags(f"{name}-login")},
-            resources.options(),
+            resources.options(replace_on_changes=["publicKey"]),
             outputs=["keyName"],
         )
         machines: list[Machine] = []
@@ -100,8 +100,9 @@ class AwsNodes(pulumi.ComponentResource):
                     "tags": resources.tags(node),
                 },
                 resources.options(
-                    # EC2 would otherwise stop the machine and start it as another type, on other hardware.
-                    replace_on_changes=["instanceType", "cpuOptions"],
+                    # EC2 would otherwise stop the machine and start it as another type, on other hardware. The others replace it
+                    # anyway, which a preview without a state, as of a pull request, knows from here alone.
+                    replace_on_changes=["instanceType", "cpuOptions", "ami", "subnetId", "keyName"],
                     delete_before_replace=True,  # a quota often has no room for one more
                     additional_secret_outputs=["userData"],
                 ),

@@ -224,10 +224,12 @@ def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder
 
 
 def test_another_instance_is_proven_again_and_no_other_node_is(instances: Recorder) -> None:
+    assert "publicKey" in instances.by_name["aws-login"].request.replaceOnChanges
     for number in range(3):
         machine = instances.by_name[f"aws-{number}-instance"]
         assert machine.inputs["userDataReplaceOnChange"] is True
-        assert {"instanceType", "cpuOptions"} <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
+        replacing = {"instanceType", "cpuOptions", "ami", "subnetId", "keyName"}
+        assert replacing <= set(machine.request.replaceOnChanges) and machine.request.deleteBeforeReplace
         for child in ("upload", "converge", "proof"):
             command = instances.by_name[f"aws-{number}-{child}"]
             assert command.inputs["triggers"][0] == f"aws-{number}-instance-id"
@@ -236,8 +238,11 @@ def test_another_instance_is_proven_again_and_no_other_node_is(instances: Record
             assert not any(f"aws-{other}-" in name for name in instances.by_name[f"aws-{number}-converge"].after)
 
 
-def test_own_login_key_makes_no_other() -> None:
-    settings = {"sshFrom": ["203.0.113.0/24"], "publicKey": "ssh-ed25519 AAAAmine", "publicAddress": True, "user": "admin"}
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_own_login_key_makes_no_other(end: str) -> None:
+    """A file of a key ends with a newline, and so does a block of YAML."""
+    key = f"ssh-ed25519 AAAAmine{end}"
+    settings = {"sshFrom": ["203.0.113.0/24"], "publicKey": key, "publicAddress": True, "user": "admin"}
     recorder = stack({"nodes": {"aws": {**MACHINES, "instances": settings}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
     assert "aws-login-key" not in recorder.by_name
     assert recorder.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"

@@ -86,6 +86,25 @@ def test_image_that_is_not_the_one_meant_is_refused(account: Account, image: str
     assert row.verdict == FAILED and message in row.finding and "--newest-image" in row.remedy
 
 
+def test_image_that_its_publisher_has_deleted_stops_no_change_of_machines_that_were_made_from_it(account: Account) -> None:
+    """Canonical deletes old images: no `up` of a stack passed any more, and the remedy would have replaced every machine."""
+    subnets = [subnet["SubnetId"] for subnet in boto3.client("ec2", region_name=REGION).describe_subnets()["Subnets"]][:2]
+    vpc = boto3.client("ec2", region_name=REGION).describe_subnets(SubnetIds=subnets)["Subnets"][0]["VpcId"]
+    own = [{"ResourceType": "instance", "Tags": [{"Key": "kata-nodes", "Value": "p/s"}]}]
+    for subnet in subnets:
+        run_instances("m8i.4xlarge", 1, SubnetId=subnet, TagSpecifications=own)
+    account.refuse("DescribeImages", "InvalidAMIID.NotFound", 400)
+    stack: dict[str, Any] = {"image": UBUNTU, "vpc": vpc, "subnets": subnets, "stack": "p/s", "count": 2}
+    row = rows(**stack)["image"]
+    assert row.verdict == SKIPPED and f"no longer has {UBUNTU}" in row.finding and "choose another image" in row.remedy
+    assert rows(**{**stack, "count": 1, "subnets": subnets[:1]})["image"].verdict == SKIPPED
+    others: list[dict[str, Any]] = [
+        {"count": 3}, {"stack": "p/other"}, {"stack": None}, {"root_device": "/dev/sda1"}, {"subnets": subnets[:1]},
+        {"image": "ami-0aaaaaaaaaaaaaaa4"}, {"instance_type": "m5.metal"},
+    ]  # fmt: skip
+    assert [rows(**{**stack, **other})["image"].verdict for other in others] == [FAILED] * len(others)
+
+
 def test_root_volume_of_another_name_is_refused_since_it_would_stay_unencrypted(account: Account) -> None:
     row = rows(image=UBUNTU, root_device="/dev/xvda")["image"]
     assert row.verdict == FAILED and "/dev/sda1, not /dev/xvda" in row.finding and "rootDevice" in row.remedy

@@ -13,7 +13,6 @@ from clusterkit import kata_deploy
 from components.cluster import kata_deploy as component
 from nodekit.errors import NodeError
 from nodekit.rules.kata import kata_config
-from stacks import model
 
 SEED, LIMIT = "user_namespace.enable=1", "sysctl.user.max_user_namespaces=9000"
 
@@ -122,19 +121,6 @@ def test_a_list_whose_entries_are_all_comments_takes_none_of_ours_away(version: 
     """Lost: the toleration by which a node that waits for its proof gets Kata, and the one by which a changed drop-in rolls."""
     chart = kata_deploy.values(version, "go", [LIMIT], True, chart_values={"tolerations": None, "imagePullSecrets": None})
     assert chart["tolerations"] == values(version, LIMIT)["tolerations"] and chart["imagePullSecrets"] is None
-
-
-@pytest.mark.parametrize("image", ["registry.example/kata-deploy:3.32.0", f"r:5000/k@sha256:{'0' * 64}", "kata-deploy:latest"])
-def test_an_image_with_a_tag_is_refused_before_helm_waits_for_pods_that_no_node_can_pull(image: str) -> None:
-    """The chart adds a tag to it: `kata-deploy:3.32.0:3.32.0` is no name of an image, and its pods were waited for 40 minutes."""
-    with pytest.raises(NodeError, match=r"^Key kubernetes.kataDeploy.image is '.*', which has a tag or a digest") as caught:
-        kata_deploy.values("3.32.0", "go", [], True, image)
-    assert caught.value.code == "bad-input"
-    with pytest.raises(model.ConfigError, match="has a tag or a digest"):
-        chart = {"proof": {"selector": "a=b", "image": "proof"}, "kataDeploy": {"image": image}}
-        model.load(lambda section: chart if section == "kubernetes" else None)
-    untagged = kata_deploy.values("3.32.0", "go", [], True, "r:5000/team/kata-deploy")
-    assert untagged["image"] == {"reference": "r:5000/team/kata-deploy"}
 
 
 @pytest.mark.parametrize(

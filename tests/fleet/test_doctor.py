@@ -214,6 +214,11 @@ def test_file_is_read_as_the_engine_reads_it(monkeypatch: pytest.MonkeyPatch, tm
     assert doctor._file("a")[1].message == "Pulumi.a.yaml is valid"
     (tmp_path / "Pulumi.a.yaml").write_text("config:\n  nodes:\n    local: {}\n  dokcer: {}\n")
     assert "kata-nodes:dokcer" in doctor._file("a")[1].message and doctor._file("a")[1].cure
+    # As `pulumi config set kata-nodes:docker '{…}'` writes it, and a number that the engine hands over as 2.
+    (tmp_path / "Pulumi.a.yaml").write_text('config:\n  nodes: {local: {count: 2e0}}\n  docker: \'{"version": "28.5.2"}\'\n')
+    config, finding = doctor._file("a")
+    assert (finding.message, finding.cure) == ("Pulumi.a.yaml is valid", "")
+    assert config["kata-nodes:docker"] == {"version": "28.5.2"} and config["kata-nodes:nodes"]["local"]["count"] == 2
     (tmp_path / "Pulumi.yaml").write_text("name: other\nruntime: python\n")
     assert "another program" in doctor._file("a")[1].message
 

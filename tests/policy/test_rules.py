@@ -329,6 +329,8 @@ def test_every_hop_has_its_key(kind: str, connection: dict[str, Any], lacking: l
         ({"userData": base64.b64encode(b"#!/bin/sh\nkubeadm join --token abcdef.0123456789abcdef\n").decode()}, "userData"),
         ({"password": "hunter2"}, "password"),
         ({"clientSecret": "hunter2"}, "clientSecret"),
+        ({"parameters": {"prod/db/secret": "hunter2"}}, "parameters.prod/db/secret"),
+        ({"annotations": {"example.org/webhook-secret": "Hunter2"}}, "annotations.example.org/webhook-secret"),
         ({"x": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl"}, "x"),
     ],
 )
@@ -358,6 +360,9 @@ def test_secret_that_is_kept_passes(wrap: Any) -> None:
         {"data": {"text": "The token of a cluster, the password and the secret; -----BEGIN CERTIFICATE-----"}},
         {"hostKey": HOST_KEY, "passwordFile": "/run/secrets/db", "sha256": "0123456789abcdef" * 4},
         {"kubeconfig": KUBECONFIG},
+        {"spec": {"env": [{"name": "ALLOW_EMPTY_PASSWORD", "value": "yes"}, {"name": "RANDOM_ROOT_PASSWORD", "value": "1"}]}},
+        {"metadata": {"annotations": {"checksum/secret": "0123456789abcdef" * 4}}},
+        {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/auth-tls-secret": "ingress/clients-ca"}}},
     ],
 )
 def test_what_is_no_secret_passes(inputs: dict[str, Any]) -> None:

@@ -210,6 +210,36 @@ def test_node_whose_commands_alone_change_is_told_as_a_node_in_the_plan_of_a_dep
     assert "- node `nodes-a`: its commands change\n" in comment.plan("s", read(hidden))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "key", "nodes"),
+    [
+        ("aws:ec2/instance:Instance", "pool-0-instance", "ami", "node `pool-0`"),
+        ("aws:ec2/keyPair:KeyPair", "pool-login", "publicKey", "nodes `pool-0`, `pool-1`"),
+    ],
+)
+def test_another_machine_on_aws_is_told_where_nobody_knows_its_identity(kind: str, name: str, key: str, nodes: str) -> None:
+    """The comment on a pull request with another image said that it changes the instance, and nothing of the node."""
+
+    pools = "kata-nodes:index:AwsNodes::"
+
+    def pool(value: str) -> Preview:
+        state = {
+            "type": kind,
+            "custom": True,
+            "inputs": {key: value},
+            "parent": f"{PROJECT}{pools}pool",
+            "replaceOnChanges": [key],
+        }
+        places = {"pool-0": f"{pools}pool", "pool-1": f"{pools}pool", "other-0": f"{pools}other", "own": "own"}
+        steps = [step("create", "kata-nodes:index:KataNode", node, None, {}, parent=parent) for node, parent in places.items()]
+        return read({"op": "create", "urn": f"{PROJECT}{kind}::{name}", "newState": state}, *steps)
+
+    text = comment.pull_request("s", pool("2"), pool("1"))
+    assert f"- {nodes}: **another machine**: everything is done and proven again\n" in text
+    assert f"- replace `{kind}` `{name}`: `{key}`" in text and text.count("another machine") == 1
+    assert "another machine" not in comment.pull_request("s", pool("1"), pool("1"))
+
+
 def test_another_machine_is_told_although_both_identities_read_secret() -> None:
     same, noted = {"triggers": ["[secret]", "sum"]}, {"triggers[0]": {"kind": "update-replace", "inputDiff": True}}
     words = "node `a`: **another machine**"
@@ -248,6 +278,31 @@ def test_changed_login_is_told_although_both_read_secret() -> None:
     for which in ("converge", "upload"):
         changed = child(which, {**same, "triggers": ["key", "1"]}, {**same, "triggers": ["key", "1"]}, detailedDiff=noted)
         assert "node `a`: its connection changes\n" in comment.plan("s", read(node({}, {}), changed))
+
+
+def test_group_says_what_machines_become_that_start_from_then_on() -> None:
+    """The plan of another Kata said only that the user data of a launch template changes, and of nodes that none does."""
+    kind, template = "kata-nodes:index:AwsNodeGroup", "aws:ec2/launchTemplate:LaunchTemplate"
+    old = {
+        "dockerVersion": "27.5.1",
+        "kataVersion": "3.31.0",
+        "kernelParams": ["a=1"],
+        "proofSeconds": 300,
+        "handler": "kata-qemu",
+    }
+    new = {**old, "kataVersion": "3.32.0", "kernelParams": ["a=2"], "proofSeconds": 600}
+    user_data = {"userData": {"kind": "update"}}
+    hidden = step("update", template, "aws-template", {"userData": "[secret]"}, {"userData": "[secret]"}, detailedDiff=user_data)
+    text = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": new}), hidden))
+    assert "Nodes (0): **no change** · Groups (1): **1 to change** · Cluster: **no change** · Other" in text
+    change = "Kata `3.31.0` → `3.32.0`; `proofSeconds` `300` → `600`; kernel_params change `a=1` → `a=2`"
+    assert f"- group `aws`: {change}; for machines that start from then on\n" in text and f"`{template}`" in text
+    same = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": old})))
+    assert "Groups (1): **no change**" in same and "- group" not in same
+    created = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
+    assert "- group `aws`: **new**: Docker `27.5.1`, Kata `3.31.0`" in created and "each machine is proven" in created
+    gone = comment.plan("s", read(step("delete", kind, "aws", {"plan": old}, None)))
+    assert "Groups (0): **1 to delete**" in gone and "- group `aws`: **removed** from the stack" in gone
 
 
 def test_nodes_with_the_same_change_are_one_line() -> None:
@@ -511,6 +566,11 @@ def test_measurements_of_another_form_are_refused_and_not_taken_for_none(tmp_pat
         documents.measured(tmp_path / "measured")
 
 
-def test_too_large_a_document_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_DOCUMENT", 10)
-    assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}'))
+def test_too_large_a_document_is_not_read() -> None:
+    assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}', 10))
+
+
+def test_plan_of_very_many_nodes_is_read_which_is_done_once_it_is_approved(tmp_path: Path) -> None:
+    """Beyond the bound of what a fork uploads, the summary said that the preview failed and nothing was planned."""
+    (tmp_path / "document").write_text('{"steps": []}' + " " * documents.MAX_DOCUMENT)
+    assert "Refused" not in comment.plan("s", documents.of(tmp_path / "document"))

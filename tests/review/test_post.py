@@ -95,6 +95,17 @@ def test_comment_of_a_stack_that_the_newest_commit_does_not_preview_no_longer_st
     assert len([write for write in github.writes() if write[0] == "PATCH"]) == 1, "it is written once"
 
 
+def test_comment_of_a_stack_beyond_those_that_get_one_no_longer_stands_for_the_newest_commit(
+    uploads: Path, github: GitHub
+) -> None:
+    for count in range(50):
+        shutil.copytree(uploads / "staging", uploads / f"lab-{count}")
+    github.answer("repos/o/r/issues/7/comments", [{"id": 1, "user": BOT, "body": f"{MARKER}\n1 to create"}])
+    assert "1 more stacks get no comment, from 'staging' on" in run("review.post", uploads)
+    ((_, path, body),) = [write for write in github.writes() if write[0] == "PATCH"]
+    assert path == "repos/o/r/issues/comments/1" and "50 other stacks" in body["body"]
+
+
 @pytest.mark.parametrize("pull", [{"head": {"sha": "other"}, "state": "open"}, {"head": {"sha": "new"}, "state": "closed"}])
 def test_pull_request_whose_newest_commit_was_not_previewed_gets_nothing(
     uploads: Path, github: GitHub, pull: dict[str, Any]
@@ -276,6 +287,19 @@ def test_stack_that_was_never_drifting_gets_no_issue(tmp_path: Path, github: Git
 def test_stack_that_is_named_with_its_organization_is_refused_in_a_sentence(tmp_path: Path, github: GitHub) -> None:
     output = run("review.drift", "acme/staging", document(tmp_path, {"a": "2"}), ok=False)
     assert "'acme/staging' is none. Name it in DEPLOYED_STACKS as in stacks/" in output and github.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("plan", "--stack", "acme/staging", "--document", HERE / "head.json"), "'acme/staging' is none. Name it as in stacks/"),
+        (("preview", "--stack", "staging", "--document", HERE / "no.json"), "no.json cannot be read: No such file"),
+        (("preview", "--stack", "staging", "--document", HERE / "head.json", "--base", HERE), "cannot be read: Is a directory"),
+    ],
+    ids=["organization", "no document", "folder"],
+)
+def test_page_by_hand_of_what_is_not_there_is_refused_in_a_sentence(argv: tuple[object, ...], sentence: str) -> None:
+    assert sentence in run("review.comment", *argv, ok=False)
 
 
 def test_stack_that_cannot_be_read_is_no_reason_to_close_its_issue(tmp_path: Path, github: GitHub) -> None:

@@ -32,6 +32,15 @@ def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
     assert kubeconfig["clusters"][0]["cluster"]["server"].endswith(".invalid")
 
 
+def test_context_of_a_section_that_was_set_as_json_counts() -> None:
+    """`pulumi config set kata-nodes:kubernetes '{"context": "prod"}'` writes text, which the program reads as the section."""
+    section = json.dumps({"cluster": "kubeconfig", "context": "prod"})
+    config = {"kata-nodes:kubernetes": section, "kata-nodes:kubeconfig": {"secure": "v1:2"}}
+    document, _ = preview.without_secrets({"config": config})
+    assert json.loads(document["config"]["kata-nodes:kubeconfig"])["current-context"] == "prod"
+    assert document["config"]["kata-nodes:kubernetes"] == section
+
+
 @pytest.mark.parametrize("environment", [["acme/rack"], {"imports": ["acme/rack"], "values": {"pulumiConfig": {"a:b": "c"}}}])
 def test_environment_that_only_pulumi_cloud_opens_is_left_out_and_named(environment: object) -> None:
     """The backend of a preview opens none, and would refuse the whole stack because of it."""

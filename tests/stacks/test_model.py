@@ -122,6 +122,16 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
         refuse_unknown([*others, key])
 
 
+@pytest.mark.parametrize("key", ["kata-nodes:docker.version", "kata-nodes:nodes.existing[0].port", "kata-nodes:nodes[x"])
+def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str) -> None:
+    """Messages name the key so, and `pulumi config set` without --path takes it for a key of its own."""
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown(["kata-nodes:docker", key])
+    assert f"pulumi config rm '{key}'" in str(caught.value) and f"pulumi config set --path '{key}'" in str(caught.value)
+    with pytest.raises(ConfigError, match="correct its spelling"):
+        refuse_unknown(["kata-nodes:dockers.version"])
+
+
 @pytest.mark.parametrize(
     "address", ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x"]
 )

@@ -54,6 +54,17 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
     model.load(settings.get)
 
 
+def test_new_instances_are_not_refused_for_the_container_runtime_that_no_image_of_ubuntu_has(tmp_path: Path) -> None:
+    """They were made first, and then refused by their preflight."""
+    _, folder = written(tmp_path, *AWS, *IMAGE)
+    example = Path(new.__file__).with_name("Pulumi.prod.yaml")
+    for file in (folder / "Pulumi.cloud.yaml", example):
+        config = yaml.safe_load(file.read_text())["config"]
+        parsed = model.load(lambda key, config=config: config.get(f"kata-nodes:{key}"))  # type: ignore[misc]
+        assert parsed.served_handler is None and parsed.handler == "kata-qemu", file
+    assert "containerRuntime" not in written(tmp_path, *EXISTING)[1].joinpath("Pulumi.rack.yaml").read_text()
+
+
 def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "asked").mkdir()
     (tmp_path / "given").mkdir()
