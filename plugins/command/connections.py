@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import asyncssh
 
+from plugins.command import local_user
 from plugins.command.errors import CommandError, Unreachable
 from plugins.command.user_ssh import UNUSABLE, Hop, Reader, UserSsh, read_for
 from plugins.command.wire import Properties
@@ -163,6 +164,7 @@ class Pool:
     """
 
     def __init__(self, *, user_ssh: bool = False) -> None:
+        local_user.complete()
         self._reader = Reader() if user_ssh else None
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}

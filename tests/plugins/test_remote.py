@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -654,6 +655,30 @@ def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
     finally:
         os.seteuid(effective)
         (tmp_path / ".ssh").chmod(0o700)
+    assert answers == ["there"]
+
+
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_user_without_a_name_and_a_home_reaches_a_machine_whose_login_is_known(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
+) -> None:
+    """A container may run with any user id: `docker run --user 1234` sets no USER, and HOME is not always set."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    connection = sshd.connection
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # put back after the test, whatever the program sets
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    answers: list[str] = []
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=user_ssh)
+        answers.append((await client.run("echo there")).text("stdout"))
+
+    with_client(connection, work)
     assert answers == ["there"]
 
 
