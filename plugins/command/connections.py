@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,10 @@ _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
 _TOO_MANY_KEYS = "Too many authentication failures"
 """How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
+SHOWN = 4
+"""Lines of settings that are named as passed over."""
+MAX_ERRORS = 64 << 10
+"""Bytes that are read of what a ProxyCommand says on standard error."""
 SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 """Seconds without an answer after which a connection counts as lost."""
 
@@ -399,6 +404,19 @@ async def dial(
         if keys:
             agent = None  # asyncssh offers its keys before those of the login, and sshd ends a login after six (MaxAuthTries)
         known_hosts: Any = settings.known_hosts() if settings else None
+        tunnel: Any = proxy or own
+        passed_over: list[str] = []
+        certificates: Any = ()
+        command: Any = own
+        errors: Any = None
+        if settings and settings.options:
+            tunnel, command = proxy or (own if settings.hops else None), None
+            if settings.proxy_command and not proxy:
+                with contextlib.suppress(OSError):  # a full disk costs the words alone
+                    errors = stack.enter_context(tempfile.NamedTemporaryFile(prefix="kata-nodes-way-"))  # noqa: SIM115 # of the stack
+                command = [*settings.proxy_command, errors.name if errors else os.devnull]
+            certificates, unread_certificates = settings.certificates()
+            passed_over = [*settings.passed_over, *unread_certificates]
         if pinned is not None:
             known_hosts = _known_to_nobody
 
@@ -416,14 +434,17 @@ async def dial(
             return await asyncssh.connect(
                 login.host,
                 login.port,
-                tunnel=proxy or own,
+                tunnel=tunnel,
+                proxy_command=command if config == () else None,
                 config=config,
+                options=settings.options if settings and config == () else None,
                 client_factory=lambda: client,
                 known_hosts=known_hosts,
                 server_host_key_algs=algorithms,
                 username=login.user,
                 password=login.password,
                 client_keys=client_keys,
+                client_certs=certificates,
                 agent_path=agent,
                 agent_identities=of_agent,
                 # OpenSSH knows no X.509. asyncssh looks for such certificates in ~/.ssh/crt, and fails where it may not look.
@@ -433,6 +454,10 @@ async def dial(
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
                 else "password,keyboard-interactive,publickey",
+                # What the login itself has counts, whatever a person wants to be asked for on other machines.
+                public_key_auth=True if credentials.key is not None else (),
+                password_auth=True if login.password is not None else (),
+                kbdint_auth=True if login.password is not None else (),
                 gss_auth=False,
                 gss_kex=False,
                 host_based_auth=False,
@@ -442,7 +467,7 @@ async def dial(
                 keepalive_count_max=_KEEPALIVES_MISSED,
             )
 
-        unread = ""
+        unread = f"; of ~/.ssh/config, this was passed over: {_first(passed_over)}" if passed_over else ""
         try:
             try:
                 return await connect(own, keys or own)
@@ -463,7 +488,20 @@ async def dial(
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
             explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None)
-            raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
+            way = f"; the way there is the ProxyCommand of ~/.ssh/config{_last_line(errors.read(MAX_ERRORS))}" if errors else ""
+            raise DialError(explained.reason, explained.sentence + way + unread, explained.final) from error
+
+
+def _first(entries: Sequence[str]) -> str:
+    """The first entries of a list, and how many more it has."""
+    rest = [f"and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
+    return "; ".join([*entries[:SHOWN], *rest])
+
+
+def _last_line(words: bytes) -> str:
+    """What a ProxyCommand said last."""
+    lines = [line.strip() for line in words.decode(errors="replace").splitlines() if line.strip()]
+    return f", which said: {lines[-1]}" if lines else ""
 
 
 def _known_to_nobody(*_: object) -> tuple[list[str], list[str], list[str]]:
