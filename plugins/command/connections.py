@@ -422,15 +422,21 @@ async def dial(
 
         async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
             try:
-                return await connect_once(config, client_keys, ())
+                return await connect_once(config, client_keys, agent, ())
             except asyncssh.DisconnectError as error:
-                # OpenSSH offers those of the agent first that an IdentityFile names, and asyncssh all in the agent's order.
-                named = settings.public_keys() if settings and not keys and _TOO_MANY_KEYS in str(error) else []
-                if not named:
+                too_many = _TOO_MANY_KEYS in str(error)
+                if settings is None or keys or not (too_many or isinstance(error, asyncssh.PermissionDenied)):
                     raise
-            return await connect_once(config, client_keys, named)
+                # OpenSSH offers first those of the agent that have a certificate in a file, and those that an IdentityFile names.
+                certified = await _certified_keys(login, settings, stack)
+                named = settings.public_keys() if too_many else []
+                if not (certified or named):
+                    raise
+            if certified:
+                return await connect_once(config, certified, None, ())
+            return await connect_once(config, client_keys, agent, named)
 
-        async def connect_once(config: Any, client_keys: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
+        async def connect_once(config: Any, client_keys: Any, agent: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
@@ -531,6 +537,19 @@ async def _usable_keys(login: Login, settings: UserSsh, stack: contextlib.AsyncE
         with contextlib.suppress(CommandError):
             keys = await _agent_keys(replace(login, agent_socket=settings.agent), stack)
     return keys or None
+
+
+async def _certified_keys(login: Login, settings: UserSsh, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """The agent's keys for which a file has a certificate, with it: asyncssh takes one for the keys of files alone."""
+    certificates = {certificate.key.public_data: certificate for certificate in settings.certificates(of_identities=True)[0]}
+    keys: list[asyncssh.SSHKeyPair] = []
+    if certificates and settings.agent != "":
+        with contextlib.suppress(CommandError):
+            keys = await _agent_keys(replace(login, agent_socket=settings.agent), stack)
+    certified = [key for key in keys if key.key_public_data in certificates and not key.has_cert]
+    for key in certified:
+        key.set_certificate(certificates[key.key_public_data])
+    return certified
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:

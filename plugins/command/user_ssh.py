@@ -62,8 +62,9 @@ class UserSsh:
     options: asyncssh.SSHClientConnectionOptions | None = field(default=None, repr=False, compare=False)
     """The settings for asyncssh; None where it reads them itself."""
 
-    def certificates(self) -> tuple[list[asyncssh.SSHCertificate], list[str]]:
-        """Those of its CertificateFiles, and why others cannot be read, of which OpenSSH warns and goes on."""
+    def certificates(self, *, of_identities: bool = False) -> tuple[list[asyncssh.SSHCertificate], list[str]]:
+        """Those of its CertificateFiles, and with `of_identities` those beside its keys. Then why others cannot be read, of which
+        OpenSSH warns, and goes on."""
         certificates: list[asyncssh.SSHCertificate] = []
         unread: list[str] = []
 
@@ -73,7 +74,8 @@ class UserSsh:
             except (OSError, asyncssh.KeyImportError) as error:
                 unread.append(f"CertificateFile {file}: {getattr(error, 'strerror', None) or error}")
 
-        for file in self.certificate_files:
+        beside = [f"{file.removesuffix('.pub')}-cert.pub" for file in self.identities] if of_identities else []
+        for file in (*self.certificate_files, *beside):
             load(file)
         return certificates, unread
 

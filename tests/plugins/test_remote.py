@@ -758,6 +758,24 @@ def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_m
         assert own_answer(sshd.connection, without="privateKey") == "there"
 
 
+@pytest.mark.parametrize(("file", "lines"), [("of-ca.pub", "CertificateFile ~/.ssh/of-ca.pub"), ("own-cert.pub", "")])
+@pytest.mark.parametrize("others", [0, 7])
+def test_certificate_in_a_file_counts_for_a_key_that_the_agent_has(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, lines: str, others: int
+) -> None:
+    """As Vault and others write it, beside a key with a passphrase: asyncssh takes it for the keys of files alone."""
+    authority, person = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "authority.pub").write_bytes(authority.export_public_key())
+    sshd = start_sshd(f"TrustedUserCAKeys {tmp_path / 'authority.pub'}")
+    certificate = authority.generate_user_certificate(person.convert_to_public(), "x", principals=[sshd.user])
+    config = f"Host *\n IdentityFile ~/.ssh/own\n {lines}\n"
+    files = {file: certificate.export_certificate().decode(), "own.pub": person.export_public_key().decode()}
+    own_ssh(tmp_path, monkeypatch, config, **files)
+    with ssh_agent(tmp_path, *(new_key()[0] for _ in range(others)), person.export_private_key().decode()) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
+
+
 @pytest.mark.parametrize("user_ssh", [False, True])
 def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
