@@ -393,7 +393,11 @@ def compat(
         shown.write(shown.table(["DOCKER", "KATA, GO SHIM", "KATA, RUST", "WHY", "SOURCES"], rows()))
         return
     try:
-        verdict = docker_matrix.verdict(docker or docker_matrix.SAFE_DOCKER, kata or docker_matrix.NEWEST_PROVEN[1], runtime)
+        verdict = docker_matrix.verdict(
+            docker_matrix.SAFE_DOCKER if docker is None else docker,
+            docker_matrix.NEWEST_PROVEN[1] if kata is None else kata,
+            runtime,
+        )
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None

@@ -63,6 +63,24 @@ def test_wrong_command_line_is_no_drift(argv: list[str]) -> None:
     assert (ended.exit_code, ended.stdout) == (1, "") and "Usage: " in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "argv", [["cure", "", "--yes"], ["status", " "], ["prove", "n1", "--stack", ""], ["report", ""], ["report", "--fleet", ""]]
+)
+def test_empty_name_is_not_the_stack_that_is_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """A script's variable that is not set: `cure --yes` would have repaired any stack, without a question."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\necho '{STATE}'\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ended = CliRunner().invoke(app, argv)
+    assert ended.exit_code == 1 and "stack's name is empty" in ended.output and not (tmp_path / "asked").exists()
+
+
+def test_empty_version_is_not_the_default_one() -> None:
+    for option in ("--docker", "--kata"):
+        ended = CliRunner().invoke(app, ["compat", option, ""])
+        assert (ended.exit_code, ended.stdout) == (1, "") and "version '' is not one" in ended.stderr
+
+
 SLOW_END = """\
 import pathlib, signal, sys, time
 
