@@ -34,7 +34,7 @@ RAW = frozenset(("proxycommand",))
 """Those of which a shell gets the rest of the line."""
 WAYS = ("proxycommand", "proxyjump")
 """The first of them counts, and none after it (ssh_config(5))."""
-EXPANDED = ("CertificateFile", "IdentityAgent", "IdentityFile", "UserKnownHostsFile")
+EXPANDED = ("CertificateFile", "GlobalKnownHostsFile", "IdentityAgent", "IdentityFile", "UserKnownHostsFile")
 """Options with tokens and variables of the environment (ssh_config(5), TOKENS)."""
 TOKENS_OF_WAYS = "%hnpr"
 LINE = re.compile(r"\s*([^\s=#]+)(?:\s*=\s*|\s+|$)(.*)", re.DOTALL)
@@ -93,7 +93,7 @@ class OwnConfig(SSHClientConfig):
             apply(source)
         except OSError as error:
             self._pass_over(f"{source}: {error.strerror}")
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: the home of a user who is not known
             self._pass_over(str(error))
 
     def _apply(self, line: str) -> None:
@@ -168,8 +168,8 @@ class OwnConfig(SSHClientConfig):
 
     def _expanded(self, option: str, text: str) -> str | None:
         try:
-            return self._expand_val(text)
-        except ValueError as error:
+            return str(Path(self._expand_val(text)).expanduser())
+        except (ValueError, RuntimeError) as error:
             self.passed_over.append(f"{option} {text}: {error}")
             return None
 

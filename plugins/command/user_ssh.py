@@ -18,8 +18,9 @@ import asyncssh
 from nodekit.host.reading import read
 from plugins.command.own_config import OwnConfig
 
-UNUSABLE = (ValueError, OSError, RecursionError)
-"""What comes of settings that cannot be read. No error of a network is among them, as long as nothing is dialled."""
+UNUSABLE = (ValueError, OSError, RuntimeError)
+"""What comes of settings that cannot be read, or that name the home of a user who is not known (RuntimeError). No error of a
+network is among them, as long as nothing is dialled."""
 IDENTITIES = ("id_ed25519_sk", "id_ecdsa_sk", "id_ed25519", "id_ecdsa", "id_rsa")
 """Files in ~/.ssh that count where no IdentityFile is set (ssh_config(5))."""
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -70,7 +71,7 @@ class UserSsh:
 
         def load(file: str) -> None:
             try:
-                certificates.extend(asyncssh.load_certificates(str(Path(file).expanduser())))
+                certificates.extend(asyncssh.load_certificates(str(_place(file))))
             except (OSError, asyncssh.KeyImportError) as error:
                 unread.append(f"CertificateFile {file}: {getattr(error, 'strerror', None) or error}")
 
@@ -84,7 +85,7 @@ class UserSsh:
         keys: list[asyncssh.SSHKeyPair] = []
         for file in self.identities:
             with contextlib.suppress(OSError, asyncssh.KeyImportError):
-                keys += asyncssh.load_keypairs(str(Path(file).expanduser()), ignore_encrypted=True)
+                keys += asyncssh.load_keypairs(str(_place(file)), ignore_encrypted=True)
         return keys
 
     def public_keys(self) -> list[asyncssh.SSHKey]:
@@ -93,7 +94,7 @@ class UserSsh:
         for file in self.identities:
             for name in (f"{file}.pub", file):
                 with contextlib.suppress(OSError, asyncssh.KeyImportError):
-                    keys.append(asyncssh.read_public_key(str(Path(name).expanduser())))
+                    keys.append(asyncssh.read_public_key(str(_place(name))))
                     break
         return keys
 
@@ -102,7 +103,7 @@ class UserSsh:
         known = asyncssh.import_known_hosts("")
         for file in self.known_hosts_files:
             with contextlib.suppress(OSError):
-                for line in read(Path(file).expanduser(), MAX_KNOWN_HOSTS).decode(errors="replace").splitlines():
+                for line in read(_place(file), MAX_KNOWN_HOSTS).decode(errors="replace").splitlines():
                     fields = line.split()
                     # Without the comment, in which asyncssh takes ASCII alone.
                     with contextlib.suppress(ValueError):
@@ -194,6 +195,14 @@ def hop(text: str) -> Hop:
     return Hop(host, options.port, options.username)
 
 
+def _place(name: str) -> Path:
+    """Of a file; where `~` is the home of a user who is not known, there is none."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def _agent(value: str | Sequence[str] | None) -> str | None:
     """Socket of an IdentityAgent, which can be the name of a variable (ssh_config(5))."""
     if value is None:
@@ -204,4 +213,4 @@ def _agent(value: str | Sequence[str] | None) -> str | None:
         return os.environ.get(value, "")
     if value.startswith("$") and not value.startswith("${"):
         return os.environ.get(value[1:], "")
-    return str(Path(value).expanduser())
+    return str(_place(value))
