@@ -28,9 +28,14 @@ KNOWN_HOSTS_OF_ALL = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 """Files that count where no UserKnownHostsFile and no GlobalKnownHostsFile are set (ssh_config(5))."""
 MAX_KNOWN_HOSTS = 16 << 20
 """Bytes that are read of one of them; a key has some 100."""
-AS_SHELL = ("/bin/sh", "-c", '"$1" -c "$2" 2>"$3"; exit $?', "sh")
+AS_SHELL = (
+    "/bin/sh",
+    "-c",
+    '(while kill -0 $$ 2>/dev/null; do sleep 1; done) </dev/null >/dev/null & exec "$1" -c "$2" 2>"$3"',
+    "sh",
+)
 """Runs a ProxyCommand by the user's own shell, as ssh does. asyncssh takes what comes on standard error for words of the server,
-and its end for that of the connection, so the first shell keeps it open."""
+and its end for that of the connection, so a process beside keeps it open as long as the command runs."""
 JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<address>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?/?")
 """One machine of a ProxyJump."""
 

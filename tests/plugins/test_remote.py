@@ -506,6 +506,21 @@ def test_way_of_a_proxy_command_is_run_by_the_shell_and_may_say_what_it_does(
     assert sshd.logins() == 1
 
 
+def test_proxy_command_that_hangs_is_ended_with_its_dial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not look at its input, as while it waits for a machine on the way, was left behind for each node."""
+    own_ssh(tmp_path, monkeypatch, "Host *\n ProxyCommand sh -c 'echo $$ > ~/process; exec sleep 300'\n")
+    message = own_answer({"host": "node", "password": "p", "dialErrorLimit": 0, "perDialTimeout": 1})
+    assert "no answer in time within 1 s" in message and "the way there is the ProxyCommand" in message
+    process = int((tmp_path / "process").read_text())
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(process, 0)
+            time.sleep(0.05)
+        os.kill(process, 9)
+        pytest.fail("it was left behind")
+
+
 def test_first_of_two_ways_counts_as_for_openssh(start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`ProxyCommand none` above `Host *` is how a machine is left out of those that are behind another one."""
     jump, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
