@@ -1,5 +1,10 @@
 """The command `kata-nodes`: see what is true of a stack's nodes and clusters now, and repair it, by `pulumi` alone."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a traceback of their inside
+
 import errno
 import io
 import json
@@ -25,6 +30,7 @@ from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.stack import Answers, Stack, measured, names, of
 from nodekit.rules.text import harmless
+from plugins.command import local_user
 
 if TYPE_CHECKING:  # the SSH library and rich take half a second to load, which --help and errors need not wait for
     from fleet.measure import Measured
@@ -387,7 +393,11 @@ def compat(
         shown.write(shown.table(["DOCKER", "KATA, GO SHIM", "KATA, RUST", "WHY", "SOURCES"], rows()))
         return
     try:
-        verdict = docker_matrix.verdict(docker or docker_matrix.SAFE_DOCKER, kata or docker_matrix.NEWEST_PROVEN[1], runtime)
+        verdict = docker_matrix.verdict(
+            docker_matrix.SAFE_DOCKER if docker is None else docker,
+            docker_matrix.NEWEST_PROVEN[1] if kata is None else kata,
+            runtime,
+        )
     except NodeError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None
@@ -427,6 +437,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    local_user.complete()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         try:
             app(prog_name="kata-nodes")

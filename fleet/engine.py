@@ -62,13 +62,22 @@ def selected(stack: str | None) -> str:
 
     By a name alone the engine means the stack of the default organization, which can be another one than the selected.
     """
-    if stack:
+    if stack is not None:
+        _refuse_nameless(stack)
         return stack
     name = _selected_by_the_person() or answer(*SELECTED).strip()
     organization, _, rest = name.partition("/")
     stack = rest.rpartition("/")[2]
     # A backend of files calls every organization so.
     return f"{organization}/{stack}" if stack and organization != "organization" else stack or name
+
+
+def _refuse_nameless(stack: str) -> None:
+    """The engine takes an empty name for the selected stack, which can be any, and `cure --yes` would change it."""
+    if not stack.strip():
+        raise FleetError(
+            "The stack's name is empty, as where a variable is not set. Name it, or leave it out for the stack that is selected."
+        )
 
 
 def _selected_by_the_person() -> str:
@@ -93,6 +102,7 @@ def stacks() -> list[str]:
 
 def deployment(stack: str) -> dict[str, Any]:
     """The stack's state, secrets in plain text: for memory only. Raises FleetError."""
+    _refuse_nameless(stack)
     text = answer("stack", "export", "--show-secrets", "--stack", stack, seconds=EXPORT_SECONDS, limit=MAX_STATE)
     try:
         document = json.loads(text)["deployment"]

@@ -47,7 +47,7 @@ class Host:
     evidence: Mapping[str, Any] | None
     """What the last proof in the state read."""
     proven: str | None
-    """When that proof ended, as the state has it."""
+    """When that proof ended, as the state has it; None where it has no time, as older engines wrote none."""
     promises: tuple[str, ...]
     """Digests of the proof in the state, and of the settings that the stack has put on the node. They differ where the last run
     ended before the proof. A recorded proof with another digest is not the stack's."""
@@ -172,7 +172,7 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
         sudo_password=_sudo_password(stdin["system"]),
         state=state,
         evidence=evidence,
-        proven=proof.get("modified"),
+        proven=modified if isinstance(modified := proof.get("modified"), str) else None,
         promises=tuple(promise for promise in promises if isinstance(promise, str)),
         proof_settings={key: value for key, value in (proof_document or {}).items() if key in NOT_IN_DIGEST},
         urns={which: str(part["urn"]) for which, part in parts.items() if not part.get("pendingReplacement")},

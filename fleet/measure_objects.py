@@ -222,8 +222,9 @@ def kubeconfig(cluster: Cluster) -> str:
         text = paths[0]
     try:
         content = read_text(Path(text).expanduser(), FILE_LIMIT)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+    except (OSError, ValueError, RuntimeError) as error:
+        unknown = "the user whose home it begins with is not known here" if isinstance(error, RuntimeError) else "it is no text"
+        why = getattr(error, "strerror", None) or unknown
         raise NodeError("kubeconfig-invalid", f"{printable(text, 200)} of provider {cluster.name}: {why}") from None
     # In a file of the environment, paths begin in its folder; the plugin reads a provider's own setting as a text without one.
     return content if cluster.kubeconfig else _with_whole_paths(content, Path(text).expanduser().absolute().parent)

@@ -181,8 +181,9 @@ def proof(measurement: Measured) -> str:
     evidence = measurement.host.evidence
     if evidence is None:
         return "never"
-    when = (measurement.host.proven or "").partition(".")[0].replace("T", " ").removesuffix("Z")
-    return f"{when} UTC, {evidence.get('userNamespaces')} user namespaces, kernel {evidence.get('guestKernel')}"
+    time = (measurement.host.proven or "").partition(".")[0].replace("T", " ").removesuffix("Z")
+    when = f"{time} UTC" if time else "at an unknown time"  # older engines keep none
+    return f"{when}, {evidence.get('userNamespaces')} user namespaces, kernel {evidence.get('guestKernel')}"
 
 
 def differences(measurement: Measured) -> RenderableType:

@@ -798,10 +798,10 @@ def refusal(error: ValidationError) -> str:
         if either and path in kinds["model_type"]:
             reason += ", or keys below it"
         # A rule's own refusal ends with its code and holds its remedy already.
-        remedy = "" if reason.endswith("]") else f" {REMEDIES.get(problem['type'], 'Correct the value')}."
+        remedy = "" if reason.endswith("]") else f". {REMEDIES.get(problem['type'], 'Correct the value')}."
         if problem["type"] == "string_pattern_mismatch":
-            reason, remedy = REASONS["string_pattern_mismatch"], f" Use {FORMS[problem['ctx']['pattern']]}."
-        lines.append(f"{key}{seen}: {reason}.{remedy}")
+            reason, remedy = REASONS["string_pattern_mismatch"], f". Use {FORMS[problem['ctx']['pattern']]}."
+        lines.append(f"{key}{seen}: {reason}{remedy}")
     return "The stack configuration is refused:\n  " + "\n  ".join(dict.fromkeys(lines))
 
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import asyncssh
 
+from plugins.command import local_user
 from plugins.command.errors import CommandError, Unreachable
 from plugins.command.user_ssh import UNUSABLE, Hop, Reader, UserSsh, read_for
 from plugins.command.wire import Properties
@@ -27,6 +29,10 @@ _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
 _TOO_MANY_KEYS = "Too many authentication failures"
 """How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
+SHOWN = 4
+"""Lines of settings that are named as passed over."""
+MAX_ERRORS = 64 << 10
+"""Bytes that are read of what a ProxyCommand says on standard error."""
 SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 """Seconds without an answer after which a connection counts as lost."""
 
@@ -163,6 +169,7 @@ class Pool:
     """
 
     def __init__(self, *, user_ssh: bool = False) -> None:
+        local_user.complete()
         self._reader = Reader() if user_ssh else None
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
@@ -397,31 +404,53 @@ async def dial(
         if keys:
             agent = None  # asyncssh offers its keys before those of the login, and sshd ends a login after six (MaxAuthTries)
         known_hosts: Any = settings.known_hosts() if settings else None
+        tunnel: Any = proxy or own
+        passed_over: list[str] = []
+        certificates: Any = ()
+        command: Any = own
+        errors: Any = None
+        if settings and settings.options:
+            tunnel, command = proxy or (own if settings.hops else None), None
+            if settings.proxy_command and not proxy:
+                with contextlib.suppress(OSError):  # a full disk costs the words alone
+                    errors = stack.enter_context(tempfile.NamedTemporaryFile(prefix="kata-nodes-way-"))  # noqa: SIM115 # of the stack
+                command = [*settings.proxy_command, errors.name if errors else os.devnull]
+            certificates, unread_certificates = settings.certificates()
+            passed_over = [*settings.passed_over, *unread_certificates]
         if pinned is not None:
             known_hosts = _known_to_nobody
 
         async def connect(config: Any, client_keys: Any) -> asyncssh.SSHClientConnection:
             try:
-                return await connect_once(config, client_keys, ())
+                return await connect_once(config, client_keys, agent, ())
             except asyncssh.DisconnectError as error:
-                # OpenSSH offers those of the agent first that an IdentityFile names, and asyncssh all in the agent's order.
-                named = settings.public_keys() if settings and not keys and _TOO_MANY_KEYS in str(error) else []
-                if not named:
+                too_many = _TOO_MANY_KEYS in str(error)
+                if settings is None or keys or not (too_many or isinstance(error, asyncssh.PermissionDenied)):
                     raise
-            return await connect_once(config, client_keys, named)
+                # OpenSSH offers first those of the agent that have a certificate in a file, and those that an IdentityFile names.
+                certified = await _certified_keys(login, settings, stack)
+                named = settings.public_keys() if too_many else []
+                if not (certified or named):
+                    raise
+            if certified:
+                return await connect_once(config, certified, None, ())
+            return await connect_once(config, client_keys, agent, named)
 
-        async def connect_once(config: Any, client_keys: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
+        async def connect_once(config: Any, client_keys: Any, agent: Any, of_agent: Any) -> asyncssh.SSHClientConnection:
             return await asyncssh.connect(
                 login.host,
                 login.port,
-                tunnel=proxy or own,
+                tunnel=tunnel,
+                proxy_command=command if config == () else None,
                 config=config,
+                options=settings.options if settings and config == () else None,
                 client_factory=lambda: client,
                 known_hosts=known_hosts,
                 server_host_key_algs=algorithms,
                 username=login.user,
                 password=login.password,
                 client_keys=client_keys,
+                client_certs=certificates,
                 agent_path=agent,
                 agent_identities=of_agent,
                 # OpenSSH knows no X.509. asyncssh looks for such certificates in ~/.ssh/crt, and fails where it may not look.
@@ -431,6 +460,10 @@ async def dial(
                 preferred_auth="publickey,password,keyboard-interactive"
                 if credentials.key is not None
                 else "password,keyboard-interactive,publickey",
+                # What the login itself has counts, whatever a person wants to be asked for on other machines.
+                public_key_auth=True if credentials.key is not None else (),
+                password_auth=True if login.password is not None else (),
+                kbdint_auth=True if login.password is not None else (),
                 gss_auth=False,
                 gss_kex=False,
                 host_based_auth=False,
@@ -440,7 +473,7 @@ async def dial(
                 keepalive_count_max=_KEEPALIVES_MISSED,
             )
 
-        unread = ""
+        unread = f"; of ~/.ssh/config, this was passed over: {_first(passed_over)}" if passed_over else ""
         try:
             try:
                 return await connect(own, keys or own)
@@ -461,7 +494,20 @@ async def dial(
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
             explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None)
-            raise DialError(explained.reason, explained.sentence + unread, explained.final) from error
+            way = f"; the way there is the ProxyCommand of ~/.ssh/config{_last_line(errors.read(MAX_ERRORS))}" if errors else ""
+            raise DialError(explained.reason, explained.sentence + way + unread, explained.final) from error
+
+
+def _first(entries: Sequence[str]) -> str:
+    """The first entries of a list, and how many more it has."""
+    rest = [f"and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
+    return "; ".join([*entries[:SHOWN], *rest])
+
+
+def _last_line(words: bytes) -> str:
+    """What a ProxyCommand said last."""
+    lines = [line.strip() for line in words.decode(errors="replace").splitlines() if line.strip()]
+    return f", which said: {lines[-1]}" if lines else ""
 
 
 def _known_to_nobody(*_: object) -> tuple[list[str], list[str], list[str]]:
@@ -491,6 +537,19 @@ async def _usable_keys(login: Login, settings: UserSsh, stack: contextlib.AsyncE
         with contextlib.suppress(CommandError):
             keys = await _agent_keys(replace(login, agent_socket=settings.agent), stack)
     return keys or None
+
+
+async def _certified_keys(login: Login, settings: UserSsh, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """The agent's keys for which a file has a certificate, with it: asyncssh takes one for the keys of files alone."""
+    certificates = {certificate.key.public_data: certificate for certificate in settings.certificates(of_identities=True)[0]}
+    keys: list[asyncssh.SSHKeyPair] = []
+    if certificates and settings.agent != "":
+        with contextlib.suppress(CommandError):
+            keys = await _agent_keys(replace(login, agent_socket=settings.agent), stack)
+    certified = [key for key in keys if key.key_public_data in certificates and not key.has_cert]
+    for key in certified:
+        key.set_certificate(certificates[key.key_public_data])
+    return certified
 
 
 async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:

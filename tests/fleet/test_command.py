@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from fleet import engine
 from fleet.__main__ import app
 from fleet.errors import FleetError
+from local.process import free_port
 from tests.fleet.test_rules import KEY, deployment
 
 pytestmark = pytest.mark.slow
@@ -62,6 +63,24 @@ def test_wrong_command_line_is_no_drift(argv: list[str]) -> None:
     assert (ended.exit_code, ended.stdout) == (1, "") and "Usage: " in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "argv", [["cure", "", "--yes"], ["status", " "], ["prove", "n1", "--stack", ""], ["report", ""], ["report", "--fleet", ""]]
+)
+def test_empty_name_is_not_the_stack_that_is_selected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+    """A script's variable that is not set: `cure --yes` would have repaired any stack, without a question."""
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\necho '{STATE}'\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ended = CliRunner().invoke(app, argv)
+    assert ended.exit_code == 1 and "stack's name is empty" in ended.output and not (tmp_path / "asked").exists()
+
+
+def test_empty_version_is_not_the_default_one() -> None:
+    for option in ("--docker", "--kata"):
+        ended = CliRunner().invoke(app, ["compat", option, ""])
+        assert (ended.exit_code, ended.stdout) == (1, "") and "version '' is not one" in ended.stderr
+
+
 SLOW_END = """\
 import pathlib, signal, sys, time
 
@@ -90,6 +109,32 @@ def test_engine_that_is_interrupted_ends_by_itself(tmp_path: Path) -> None:
         os.killpg(command.pid, signal.SIGINT)
         assert command.wait(30) == 7
     assert (tmp_path / "ended").read_text() == "by itself"
+
+
+def test_interrupt_while_modules_load_shows_none_of_their_inside(tmp_path: Path) -> None:
+    """Loading takes a tenth of a second and more, in which a person who typed the wrong stack has often pressed Ctrl-C."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nos.sched_yield()\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}
+    command = [sys.executable, "-m", "fleet", "status"]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("home", [{}, {"HOME": "/"}])
+def test_user_without_a_name_gets_answers_and_no_traceback(tmp_path: Path, home: dict[str, str]) -> None:
+    """As in a container that runs with any user id, where HOME can be missing too."""
+    state = json.dumps({"version": 3, "deployment": deployment()}).replace(f'\\"hostKey\\": \\"{KEY}', '\\"x\\": \\"')
+    state = state.replace("10.0.0.5", "127.0.0.1").replace('\\"port\\": 22', f'\\"port\\": {free_port()}')
+    (tmp_path / "state").write_text(state)
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\ncat {tmp_path}/state\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    without_names = "import pwd\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\n"
+    (tmp_path / "sitecustomize.py").write_text(without_names)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": f"{tmp_path}:{CHECKOUT}", **home}
+    for verb, expected in (("status", "cannot reach 127.0.0.1:"), ("doctor", "ssh keys: none in /.ssh")):
+        command = [sys.executable, "-m", "fleet", verb, "rack"]
+        ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (1, "") and expected in ended.stdout
 
 
 @pytest.mark.parametrize(

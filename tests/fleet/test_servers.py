@@ -162,6 +162,9 @@ def test_a_kubeconfig_is_a_text_or_a_path_or_the_environments(tmp_path: Path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NodeError, match="No such file"):
         kubeconfig(nameless)
+    monkeypatch.setenv("KUBECONFIG", "~nobody-of-that-name/config")
+    with pytest.raises(NodeError, match="the user whose home it begins with is not known here"):
+        kubeconfig(nameless)
 
 
 @pytest.mark.parametrize("hidden", [False, True])

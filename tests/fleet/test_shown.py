@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from fleet import shown
+from fleet import hosts, shown
 from fleet.measure import Measured
 from fleet.stack import Answers
 from tests.fleet import samples
+from tests.fleet.test_rules import deployment
 
 DIFF = "--- /x (stack)\n+++ /x (node)\n@@ -1,2 +1,2 @@\n-  a:\tb\n+  c d\n   e"
 LINES = [*(f"    {row.expandtabs()}" for row in DIFF.replace(":\t", ":       ").splitlines())]
@@ -78,3 +79,11 @@ def test_a_terminal_without_columns_gets_the_lines_of_a_pipe(monkeypatch: pytest
     monkeypatch.setattr("sys.stdout", stream := Terminal())
     shown.write(shown.drift(answers(1)))
     assert "n0: /x differs. [file]\n" in stream.getvalue()
+
+
+@pytest.mark.parametrize("modified", [{}, {"modified": None}, {"modified": 7}, {"modified": "2026-11-26T09:12:04.250Z"}])
+def test_proof_of_which_the_state_has_no_time_is_shown_as_such(modified: dict[str, Any]) -> None:
+    """Older engines write no times, and ` UTC` stood alone there."""
+    (host,) = hosts.of(deployment(**modified))
+    when = "2026-11-26 09:12:04 UTC" if isinstance(modified.get("modified"), str) else "at an unknown time"
+    assert shown.proof(Measured(host, None, "silent", 1.0)).startswith(f"{when}, 7 user namespaces")

@@ -108,6 +108,11 @@ def test_what_docker_says_is_explained(stderr: str, cause: str) -> None:
     assert cause in why.cause and why.remedy and not why.retry
 
 
+def test_runtime_that_docker_does_not_know_comes_with_what_registers_it() -> None:
+    """The next `pulumi up` sees no change on the node, and a person's own edit of daemon.json would be one more."""
+    assert "kata-nodes cure" in explain_docker("Error response from daemon: unknown or invalid runtime name: kata").remedy
+
+
 TASK = "docker: Error response from daemon: failed to create task for container: "
 SHIM_TASK = f"{TASK}failed to create shim task: "
 LINK = "ln -s /opt/kata/bin/containerd-shim-kata-v2 /usr/local/bin/"

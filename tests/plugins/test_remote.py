@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -419,23 +421,166 @@ def test_login_with_the_ssh_agent(sshd: Sshd, tmp_path: Path) -> None:
         with_client(sshd.connection, work)
 
 
-@pytest.mark.parametrize("line", ["User nobody # a comment", "Match sessiontype shell", "# B\xfcro", "ProxyJump 127.0.0.1"])
-def test_line_of_openssh_that_is_not_understood_costs_no_machine_that_needs_none_of_it(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+UNKNOWN_HERE = (
+    "KexAlgorithms foo@bar",
+    "Ciphers foo",
+    "MACs foo",
+    "HostKeyAlgorithms foo",
+    "CASignatureAlgorithms foo",
+    "CertificateFile ~/.ssh/absent-cert.pub",
+    "IdentityFile ${NOT_SET_ANYWHERE}/key",
+    "IdentityFile ~nobody-of-that-name/key",
+    "UserKnownHostsFile ~nobody-of-that-name/known_hosts ~/.ssh/known_hosts",
+    "GlobalKnownHostsFile ~nobody-of-that-name/known_hosts",
+    "IdentityAgent ~nobody-of-that-name/agent",
+    "Include ~nobody-of-that-name/config",
+    "Match sessiontype shell",
+    "AddressFamily of-my-own",
+    "ProxyCommand",
+)
+"""What asyncssh cannot use, or what is not there."""
+
+
+@pytest.mark.parametrize(
+    "line", [*UNKNOWN_HERE, "Compression no # a comment", "# B\xfcro", "ServerAliveInterval 1m", "ConnectTimeout 10s"]
+)
+def test_line_that_cannot_be_used_costs_none_of_the_others(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    """The settings of OpenSSH are read for `kata-nodes`, by a library that knows less of them than OpenSSH does."""
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh/config").write_text(f"Host 127.0.0.1\n    {line}\n", encoding="latin-1")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    """The settings of OpenSSH are read for `kata-nodes`, by a library that knows less of them than OpenSSH does. One line of them
+    cost the whole file, and with it the way to each node."""
+    jump, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    known = f"[127.0.0.1]:{jump.port} {jump.host_key}\n"
+    own_ssh(tmp_path, monkeypatch, known_hosts=known, own=jump.private_key)
+    (tmp_path / ".ssh/config").write_text(f"Host *\n {line}\n{jump_to(jump)}", encoding="latin-1")
+    connection = {**target.connection, "host": "localhost"}
+    assert own_answer(connection) == "there" and jump.logins() == 1
+    message = own_answer({**connection, "port": free_port()})
+    assert ("of ~/.ssh/config, this was passed over: " in message) == (line in UNKNOWN_HERE), message
+    assert "localhost" in message and "left out" not in message
+
+
+def test_way_that_leads_to_itself_is_told_and_costs_no_machine_that_needs_none(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_ssh(tmp_path, monkeypatch, "Host 127.0.0.1\n ProxyJump 127.0.0.1\n")
+    assert own_answer(sshd.connection) == "there"
+    message = own_answer({**sshd.connection, "port": free_port()})
+    assert message.startswith("cannot reach 127.0.0.1:") and "~/.ssh/config was left out" in message
+
+
+RELAY = """\
+import os, socket, sys, threading
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+say("the way begins")
+server = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+
+def back():
+    while data := server.recv(65536):
+        say("what comes back")
+        os.write(1, data)
+    os._exit(0)
+
+threading.Thread(target=back).start()
+while data := os.read(0, 65536):
+    server.sendall(data)
+"""
+"""A way to a server that says on standard error what it does, as `ssh -W`, `cloudflared` and the clients of clouds do."""
+
+
+def test_way_of_a_proxy_command_is_run_by_the_shell_and_may_say_what_it_does(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words were taken for the server's, and a variable or a `~` of the shell for a part of a name."""
+    command = f"ProxyCommand env WAY=$HOME/relay {sys.executable} ~/relay %h %p # no comment"
+    own_ssh(tmp_path, monkeypatch, f"Host 127.0.0.1\n {command}\n")
+    (tmp_path / "relay").write_text(RELAY)
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    assert own_answer(sshd.connection) == "there"
+    (tmp_path / ".ssh/config").write_text("Host *\n ProxyCommand absent-program %h\n")
+    message = own_answer(sshd.connection)
+    assert "the way there is the ProxyCommand of ~/.ssh/config, which said: " in message and "absent-program" in message
+    assert sshd.logins() == 1
+
+
+def test_proxy_command_that_hangs_is_ended_with_its_dial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not look at its input, as while it waits for a machine on the way, was left behind for each node."""
+    own_ssh(tmp_path, monkeypatch, "Host *\n ProxyCommand sh -c 'echo $$ > ~/process; exec sleep 300'\n")
+    message = own_answer({"host": "node", "password": "p", "dialErrorLimit": 0, "perDialTimeout": 1})
+    assert "no answer in time within 1 s" in message and "the way there is the ProxyCommand" in message
+    process = int((tmp_path / "process").read_text())
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(process, 0)
+            time.sleep(0.05)
+        os.kill(process, 9)
+        pytest.fail("it was left behind")
+
+
+def test_first_of_two_ways_counts_as_for_openssh(start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ProxyCommand none` above `Host *` is how a machine is left out of those that are behind another one."""
+    jump, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    config = f"Host localhost\n ProxyCommand none\n{jump_to(jump)}"
+    own_ssh(tmp_path, monkeypatch, config, known_hosts=f"[127.0.0.1]:{jump.port} {jump.host_key}\n", own=jump.private_key)
+    assert own_answer({**target.connection, "host": "localhost"}) == "there" and jump.logins() == 0
+
+
+@pytest.mark.parametrize("place", ["%d/.ssh/known/%k", "${HOME}/.ssh/known/%h", "~/.ssh/known/%n", '"~/.ssh/known/%h"'])
+def test_known_hosts_in_a_file_of_each_machine(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    own_ssh(tmp_path, monkeypatch, f"Host *\n UserKnownHostsFile {place}\n")
+    (tmp_path / ".ssh/known").mkdir()
+    (tmp_path / ".ssh/known/127.0.0.1").write_text(KNOWN.format(port=sshd.port, key=sshd.host_key))
+    assert own_answer(sshd.connection, without="hostKey") == "there"
+
+
+def test_included_files_count_in_the_order_of_their_names(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first value counts, and a folder lists its files in any order."""
+    names = [f"{number:02}" for number in range(20, 0, -1)]
+    own_ssh(tmp_path, monkeypatch, "Include more/*\nInclude more/01 config\n")
+    (tmp_path / ".ssh/more").mkdir()
+    for name in names:
+        (tmp_path / ".ssh/more" / name).write_text(f"Host node\n HostName 127.0.0.{int(name)}\n")
+    assert own_answer({**sshd.connection, "host": "node"}) == "there"
+
+
+@pytest.mark.parametrize("condition", ["host 127.0.0.1", "host=127.0.0.1", 'exec "test %h = 127.0.0.1"', "final", "all"])
+def test_block_of_a_condition_counts_as_for_openssh(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    own_ssh(tmp_path, monkeypatch, f"Match {condition}\n IdentityFile ~/.ssh/own\n", own=sshd.private_key)
+    assert own_answer(sshd.connection, without="privateKey") == "there"
+    negated = f"Match !{condition}\n IdentityFile ~/.ssh/own\n"
+    if condition != "all":
+        (tmp_path / ".ssh/config").write_text(negated)
+        assert "refused to let" in own_answer(sshd.connection, without="privateKey")
+
+
+def test_login_of_the_stack_counts_whatever_a_person_wants_to_be_asked_for(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_ssh(tmp_path, monkeypatch, "Host *\n PubkeyAuthentication no\n PasswordAuthentication no\n")
+    assert own_answer(sshd.connection) == "there"
 
     async def work(client: Client) -> None:
-        client.pool = Pool(user_ssh=True)
-        assert (await client.run("echo there")).text("stdout") == "there"
-        with pytest.raises(CommandError) as error:
-            await client.run("true", port=free_port())
-        assert str(error.value).startswith("cannot reach 127.0.0.1:") and "~/.ssh/config was left out" in str(error.value)
+        async def answer(process: Any) -> None:
+            process.stdout.write("in\n")
+            process.exit(0)
 
-    with_client(sshd.connection, work)
+        client.pool = Pool(user_ssh=True)
+        host_key = asyncssh.generate_private_key("ssh-ed25519")
+        acceptor = await asyncssh.create_server(
+            _PasswordServer, "127.0.0.1", 0, server_host_keys=[host_key], process_factory=answer
+        )
+        pinned = host_key.export_public_key().decode()
+        login = {"host": "127.0.0.1", "port": acceptor.get_port(), "user": "ann", "hostKey": pinned, "dialErrorLimit": 0}
+        assert (await client.run("x", **login, password="opens")).text("stdout") == "in"
+        acceptor.close()
+
+    with_client({}, work)
 
 
 def test_terminal_of_the_users_own_settings_does_not_mix_the_streams(
@@ -633,6 +778,24 @@ def test_key_that_an_identity_file_names_is_offered_although_the_agent_has_too_m
         assert own_answer(sshd.connection, without="privateKey") == "there"
 
 
+@pytest.mark.parametrize(("file", "lines"), [("of-ca.pub", "CertificateFile ~/.ssh/of-ca.pub"), ("own-cert.pub", "")])
+@pytest.mark.parametrize("others", [0, 7])
+def test_certificate_in_a_file_counts_for_a_key_that_the_agent_has(
+    start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, lines: str, others: int
+) -> None:
+    """As Vault and others write it, beside a key with a passphrase: asyncssh takes it for the keys of files alone."""
+    authority, person = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "authority.pub").write_bytes(authority.export_public_key())
+    sshd = start_sshd(f"TrustedUserCAKeys {tmp_path / 'authority.pub'}")
+    certificate = authority.generate_user_certificate(person.convert_to_public(), "x", principals=[sshd.user])
+    config = f"Host *\n IdentityFile ~/.ssh/own\n {lines}\n"
+    files = {file: certificate.export_certificate().decode(), "own.pub": person.export_public_key().decode()}
+    own_ssh(tmp_path, monkeypatch, config, **files)
+    with ssh_agent(tmp_path, *(new_key()[0] for _ in range(others)), person.export_private_key().decode()) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
+
+
 @pytest.mark.parametrize("user_ssh", [False, True])
 def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
@@ -654,6 +817,30 @@ def test_home_that_this_user_may_not_read_costs_no_login_that_needs_none_of_it(
     finally:
         os.seteuid(effective)
         (tmp_path / ".ssh").chmod(0o700)
+    assert answers == ["there"]
+
+
+@pytest.mark.parametrize("user_ssh", [False, True])
+def test_user_without_a_name_and_a_home_reaches_a_machine_whose_login_is_known(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, user_ssh: bool
+) -> None:
+    """A container may run with any user id: `docker run --user 1234` sets no USER, and HOME is not always set."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    connection = sshd.connection
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # put back after the test, whatever the program sets
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    answers: list[str] = []
+
+    async def work(client: Client) -> None:
+        client.pool = Pool(user_ssh=user_ssh)
+        answers.append((await client.run("echo there")).text("stdout"))
+
+    with_client(connection, work)
     assert answers == ["there"]
 
 

@@ -167,6 +167,13 @@ def test_docker_that_breaks_kata_is_refused_with_its_cure() -> None:
     loaded(docker={"version": "28.5.2"}, kata={"version": "3.32.0"})
 
 
+def test_refusal_of_a_rule_ends_with_its_code() -> None:
+    """A full stop behind it stood for a remedy that the sentence has already."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(docker={"version": "28.5.2"}, kata={"version": "3.27.0"})
+    assert str(caught.value).endswith(" or Docker 27.5.1. [docker-kata-incompatible]")
+
+
 @pytest.mark.parametrize("parameter", ["a=b\nc=d", "a=\x07", 'a="b', "", "a b", "é=1"])
 def test_parameter_that_no_guest_can_be_given_is_refused(parameter: str) -> None:
     refused("kata-nodes:kata.kernelParams", "[bad-kernel-parameter]", kata={"kernelParams": [parameter]})

@@ -245,7 +245,7 @@ DOCKER: tuple[tuple[str, str, str], ...] = (
     (
         r"unknown or invalid runtime name",
         "Docker does not know the runtime",
-        "Register it in /etc/docker/daemon.json and reload Docker",
+        "Register the runtime: kata-nodes cure, since an up alone does not look at the node again",
     ),
     (
         r"pull access denied|manifest unknown|failed to resolve reference|no such host",
