@@ -289,6 +289,14 @@ def _case(text: str, otherwise: str) -> str:
     return "hook" if _STOPPED.search(text) and otherwise == "apt" else otherwise
 
 
+def _failed(message: str, text: str, otherwise: str = "", **values: object) -> NodeError:
+    """What apt or dpkg could not do, having printed `text`: `otherwise` and `values` choose the remedy, as in NodeError. Where a file
+    system has turned read-only, that is the error: nothing is wrong with a package."""
+    if "Read-only file system" in text:
+        return NodeError("file-unwritable", message)
+    return NodeError("package-install-failed", message, _case(text, otherwise), **values)
+
+
 def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float, temporary: str = "") -> Finished:
     """Run a program that takes apt's locks; wait for another program that takes them first.
 
@@ -321,11 +329,8 @@ def settle(root: Path, lock_timeout: float) -> None:
             run(["cloud-init", "status", "--wait"], timeout=lock_timeout, check=False)
     result = _locked_run(root, ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], lock_timeout, CHANGE_TIMEOUT)
     if result.code != 0:
-        raise NodeError(
-            "package-install-failed",
-            f"dpkg cannot finish an earlier interrupted installation: {_reason(result.stdout)}",
-            _case(result.stdout, "interrupted"),
-        )
+        message = f"dpkg cannot finish an earlier interrupted installation: {_reason(result.stdout)}"
+        raise _failed(message, result.stdout, "interrupted")
     reach("packages-settled")
 
 
@@ -508,11 +513,7 @@ def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove
             mark(root, "hold", lost, lock_timeout)
     missed = unreached(requested, package_states(map(package_of, requested)))
     if result.code != 0 and (missed or not _only_hooks_failed(result)):
-        raise NodeError(
-            "package-install-failed",
-            f"apt could not install {' '.join(requested)}: {_reason(result.stdout)}",
-            _case(result.stdout, "apt"),
-        )
+        raise _failed(f"apt could not install {' '.join(requested)}: {_reason(result.stdout)}", result.stdout, "apt")
     if missed:
         raise NodeError(
             "package-install-failed",
@@ -527,11 +528,8 @@ def mark(root: Path, verb: str, names: Sequence[str], lock_timeout: float) -> No
     """`hold`, `unhold`, or call packages `auto` or `manual`; raises NodeError `package-install-failed` or `apt-lock-held`."""
     result = _locked_run(root, ["apt-mark", *_ACT, verb, *names], lock_timeout, QUERY_TIMEOUT)
     if result.code != 0:
-        raise NodeError(
-            "package-install-failed",
-            f"apt-mark {verb} {' '.join(names)} failed: {_reason(result.stdout)}",
-            command=f"'apt-mark {verb}'",
-        )
+        message = f"apt-mark {verb} {' '.join(names)} failed: {_reason(result.stdout)}"
+        raise _failed(message, result.stdout, command=f"'apt-mark {verb}'")
     states = package_states(names) if verb in ("hold", "unhold") else {}
     if missed := [name for name, state in states.items() if state.held != (verb == "hold")]:
         message = f"apt-mark {verb} ended without an error, and did not do it for {', '.join(missed)}"
@@ -632,7 +630,5 @@ def _purge(root: Path, names: Sequence[str], lock_timeout: float) -> None:
     """Remove what removed packages have left behind."""
     result = _locked_run(root, ["dpkg", "--purge", *names], lock_timeout, CHANGE_TIMEOUT)
     if result.code != 0:
-        raise NodeError(
-            "package-install-failed", f"dpkg --purge {' '.join(names)} failed: {_reason(result.stdout)}", command="it"
-        )
+        raise _failed(f"dpkg --purge {' '.join(names)} failed: {_reason(result.stdout)}", result.stdout, command="it")
     reach("packages-purged")

@@ -26,6 +26,7 @@ sys.exit(main([sys.argv[2]]))
 """
 """The node program, which waits a second for locks."""
 HOLDER = 'import fcntl, time; f = open("/var/lib/dpkg/lock-frontend", "w"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(60)'
+TURNED = "mount --bind {0} {0} && mount -o remount,bind,ro {0}"
 READ_ONLY = "mkdir -p {0} && mount -t tmpfs -o ro tmpfs {0}"
 
 
@@ -72,6 +73,12 @@ HARDSHIPS = {
         "docker",
         "file-unwritable",
         ("/etc/docker/daemon.json", "Read-only file system", "writable"),
+    ),
+    "read-only where dpkg keeps its database": Hardship(
+        TURNED.format("/var/lib/dpkg"), "docker", "file-unwritable", ("/var/lib/dpkg", "Read-only file system", "writable")
+    ),
+    "read-only where packages put their programs": Hardship(
+        TURNED.format("/usr/bin"), "docker", "file-unwritable", ("/usr/bin/", "Read-only file system", "writable")
     ),
     "read-only where a release is installed": Hardship(
         READ_ONLY.format("/opt"), "kata", "file-unwritable", ("Read-only file system", "writable"), install=True
