@@ -20,6 +20,8 @@ from tests.serving import running
 
 SUITE = "trixie"
 NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
+CONTAINERD, OLD_CONTAINERD = "1.7.28-1~debian.13~trixie", "1.6.20-1~debian.13~trixie"
+"""The new Docker needs the first, the old one takes both."""
 OLD_IPTABLES = "1.8.9-1"
 """Enough for the new Docker and not for the old one, so that a downgrade of Docker upgrades it."""
 
@@ -166,10 +168,10 @@ def build_repository(folder: Path, home: Path, *, iptables: bool = True) -> str:
     fingerprint, armoured = gpg_key(home, "ed25519")
     pool = folder / "pool"
     pool.mkdir(parents=True)
-    packages = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie")]
+    packages = [_package(pool, "containerd.io", version) for version in (CONTAINERD, OLD_CONTAINERD)]
     packages += [_package(pool, "iptables", version) for version in ("1.8.11-2", OLD_IPTABLES) if iptables]
-    for version, needs in ((NEW, "iptables"), (OLD, "iptables (>= 1.8.10)")):
-        packages.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
+    for version, needs in ((NEW, "containerd.io (>= 1.7.27), iptables"), (OLD, "containerd.io, iptables (>= 1.8.10)")):
+        packages.append(_package(pool, "docker-ce", version, Depends=f"docker-ce-cli, {needs}"))
         packages.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
         packages.append(_package(pool, "docker-ce-rootless-extras", version))
     packages.append(_package(pool, "docker-rival", "1.0"))

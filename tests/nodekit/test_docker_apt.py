@@ -26,8 +26,10 @@ from nodekit.host.failpoints import VARIABLE
 from nodekit.host.journal import Transaction, journals
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
+    CONTAINERD,
     NEW,
     OLD,
+    OLD_CONTAINERD,
     OLD_IPTABLES,
     Daemon,
     Node,
@@ -196,6 +198,39 @@ def test_a_pin_that_moves_keeps_every_hold(node28: Node, repository: Repository)
     assert (moved["version"], moved["held"]) == ("28.5.2", list(HELD))
     assert restore_verb.run({"node": "n1"}, node28.root)["kept"] == []
     assert (node28.packages()["docker-ce"], node28.holds()) == (f"ii {NEW}", [])
+
+
+@pytest.fixture
+def node_old(node: Node, repository: Repository) -> Node:
+    """A node with Docker 27.5.1 and the containerd.io of its day, with the source's file gone since."""
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install(f"containerd.io={OLD_CONTAINERD}", *(f"{name}={OLD}" for name in PACKAGES))
+    source.unlink()
+    return node
+
+
+def test_our_own_hold_of_containerd_does_not_keep_docker_from_a_newer_pin(node_old: Node, repository: Repository) -> None:
+    """Lost if this fails: a stack that held containerd.io with Docker 27.5.1 can never move to 29, which needs a newer one."""
+    before = node_old.packages()
+    docker_verb.run(desired(repository), node_old.root)
+    assert node_old.packages()["containerd.io"] == f"hi {OLD_CONTAINERD}"
+    moved = docker_verb.run(desired(repository, version="28.5.2"), node_old.root)
+    assert (moved["version"], moved["held"]) == ("28.5.2", list(HELD))
+    assert node_old.packages()["containerd.io"] == f"hi {CONTAINERD}"
+    assert docker_verb.run(desired(repository, version="28.5.2"), node_old.root)["changed"] is False
+    assert restore_verb.run({"node": "n1"}, node_old.root)["kept"] == []
+    assert (node_old.packages(), node_old.holds()) == (before, [])
+
+
+def test_somebody_s_hold_of_containerd_keeps_docker_from_a_newer_pin(node_old: Node, repository: Repository) -> None:
+    subprocess.run(["apt-mark", "hold", "containerd.io"], check=True, capture_output=True)
+    docker_verb.run(desired(repository), node_old.root)
+    with pytest.raises(NodeError) as caught:
+        docker_verb.run(desired(repository, version="28.5.2"), node_old.root)
+    assert caught.value.code == "package-install-failed" and "containerd.io (>= 1.7.27)" in caught.value.message
+    assert (node_old.packages()["docker-ce"], node_old.packages()["containerd.io"]) == (f"hi {OLD}", f"hi {OLD_CONTAINERD}")
 
 
 def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: Node, repository: Repository) -> None:
