@@ -134,7 +134,7 @@ def alone(text: str, line: int, *, deb822: bool) -> str:
     lines = text.split("\n")
     if not deb822:
         return lines[line - 1] + "\n"
-    rest = itertools.takewhile(lambda each: each.strip() != "", lines[line - 1 :])
+    rest = itertools.takewhile(lambda each: each.rstrip("\r") != "", lines[line - 1 :])
     return "".join(f"{each}\n" for each in rest)
 
 
@@ -174,7 +174,7 @@ def _parse_stanzas(text: str) -> list[Source]:
     fields: dict[str, str] = {}
     first, last = 0, ""
     for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
-        if not line.strip():
+        if not line:  # one of blanks ends no stanza for apt
             sources += _stanza(fields, first)
             fields, first, last = {}, 0, ""
         elif line.startswith("#"):
