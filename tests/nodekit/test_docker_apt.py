@@ -450,6 +450,18 @@ def test_packages_that_would_be_removed_are_named_and_nothing_happens(node: Node
     assert "docker-rival" in error.message
 
 
+def test_what_dpkg_says_below_the_package_is_the_reason(node: Node, repository: Repository) -> None:
+    """Lost if this fails: dpkg's "error processing archive" with no word of the package that has the same file."""
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install("podman-docker")
+    source.unlink()
+    error = refused(node, desired(repository))
+    assert error.code == "package-install-failed"
+    assert "trying to overwrite '/usr/bin/docker', which is also in package podman-docker" in error.message
+
+
 def test_a_held_dpkg_lock_is_waited_for_and_its_holder_named(
     node28: Node, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
