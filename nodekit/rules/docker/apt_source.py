@@ -66,7 +66,7 @@ def is_true(value: str) -> bool:
 
 def is_read(name: str) -> bool:
     """Whether apt reads a file of this name in sources.list.d (sources.list(5)); it skips backups, copies and hidden files."""
-    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(list|sources)", name) is not None
+    return re.fullmatch(r"[A-Za-z0-9_:-][A-Za-z0-9_:.-]*\.(list|sources)", name) is not None
 
 
 def repository_address(text: str, os_id: str) -> str:
