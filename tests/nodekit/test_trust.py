@@ -113,6 +113,7 @@ def test_a_contradiction_is_what_apt_calls_one(tmp_path: Path, first: str, secon
 
 
 WEAK = [
+    ("x.list", f"deb [trusted=0x1] {DOCKER} noble stable\n", 1, "trusted"),
     ("x.list", f"deb [trusted=yes] {DOCKER} noble stable\n", 1, "trusted=yes"),
     ("x.list", f"# words\n\ndeb [ arch=amd64  Trusted=YES signed-by=/k.asc ] {DOCKER}/ noble stable # why\n", 3, "trusted=YES"),
     ("x.list", f"deb [allow-insecure=1] {DOCKER} noble stable\n", 1, "allow-insecure=1"),
@@ -145,7 +146,7 @@ def test_an_entry_that_needs_no_signature_is_refused_by_file_and_line(
     assert f"/etc/apt/sources.list.d/{name}:{line} sets {flag}" in error.message and "Remove" in error.remedy
 
 
-@pytest.mark.parametrize("value", ["no", "false", "0", "off"])
+@pytest.mark.parametrize("value", ["no", "false", "0", "off", "2"])  # apt takes no other number for a yes than 1
 def test_an_option_that_is_switched_off_is_no_reason_to_refuse(tmp_path: Path, key: tuple[str, bytes], value: str) -> None:
     text = f"deb [trusted={value} signed-by=/k.asc] {DOCKER} noble stable\n"
     put(tmp_path, {"etc/apt/sources.list.d/x.list": text, "k.asc": key[1]})

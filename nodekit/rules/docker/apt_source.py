@@ -28,7 +28,9 @@ SETTINGS = (
 """Settings of apt.conf that do the same for every repository (apt-get(8), apt-secure(8))."""
 _YES = frozenset({"yes", "true", "with", "on", "enable"})
 _NO = frozenset({"no", "false", "without", "off", "disable"})
-"""The words that apt takes for a truth value (apt, `StringToBool`); a number is true unless it is 0."""
+"""The words that apt takes for a truth value (apt, `StringToBool`), besides 0 and 1."""
+_ONE = re.compile(r"\+?(0x)?0*1")
+"""1 as apt reads it (strtol(3) with base 0)."""
 
 
 class Source(NamedTuple):
@@ -61,7 +63,7 @@ class Entry(NamedTuple):
 def is_true(value: str) -> bool:
     """Whether apt takes this text for a yes."""
     word = value.strip().lower()
-    return word in _YES or (word.isdecimal() and int(word[:20]) != 0)
+    return word in _YES or _ONE.fullmatch(word) is not None
 
 
 def is_read(name: str) -> bool:
