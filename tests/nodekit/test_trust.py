@@ -82,6 +82,9 @@ PAIRS = [
     ("deb https://h/linux noble stable", f"{A} noble stable", False),
     (f"{A} noble stable".replace("deb ", "deb-src "), f"{B} noble stable", True),
     (f"{A} noble stable", f"{B} noble stable".replace("https:", "http:"), True),
+    (f"{A} noble stable", f"{B} noble stable".replace("https:", "mirror+https:"), True),
+    (f"{A} noble stable", f"{B} noble/", False),
+    (f"{A} noble stable", f"{B}// noble stable", False),
     (f"{A} noble stable", f"#{B} noble stable", False),
     (
         "deb [signed-by=AAAABBBBCCCCDDDDEEEEFFFF0000111122223333] https://h/x y z",
@@ -110,6 +113,12 @@ def test_a_contradiction_is_what_apt_calls_one(tmp_path: Path, first: str, secon
     argv = ["apt-get", "indextargets", "-o", "Dir::Etc::sourcelist=/dev/null", "-o", f"Dir::Etc::sourceparts={parts}"]
     result = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert ("Conflicting values set for option Signed-By" in result.stderr) == contradict, result.stderr
+
+
+@pytest.mark.parametrize("between", [",", ", ", " ", "\n "])
+def test_the_keys_of_an_entry_are_several_however_they_are_parted(between: str) -> None:
+    stanza = f"Types: deb\nURIs: https://h/linux\nSuites: noble\nComponents: stable\nSigned-By: /a.gpg{between}/b.gpg\n"
+    assert [source.signed_by for source in parse(stanza, deb822=True)] == ["/a.gpg /b.gpg"]
 
 
 WEAK = [

@@ -197,12 +197,15 @@ def _stanza(fields: Mapping[str, str], line: int) -> list[Source]:
         return []
     addresses, suites, components = (tuple(fields.get(name, "").split()) for name in ("uris", "suites", "components"))
     signed_by = fields.get("signed-by", "").strip()
+    if openpgp.BEGIN not in signed_by:
+        signed_by = " ".join(signed_by.replace(",", " ").split())  # several, with commas or blanks between them
     return [Source(addresses, suites, components, signed_by, line, "deb" in types, _flags(fields))]
 
 
 def _plain(address: str) -> str:
-    """An address as apt compares it: without user name and the slash at its end, http and https being the same."""
-    return re.sub(r"^https?://(?:[^/@]*@)?", "http://", address).rstrip("/")
+    """An address as apt compares it: without its scheme (`http`, `mirror+https`), user name and the slash at its end (apt,
+    `URItoFileName`)."""
+    return re.sub(r"^[a-z0-9+.-]+://(?:[^/@]*@)?", "http://", address).removesuffix("/")
 
 
 def _without_login(address: str) -> str:
@@ -240,11 +243,11 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
     for entry in entries:
         for address in entry.source.addresses:
             for suite in entry.source.suites:
-                known = signers.setdefault((_plain(address), suite.rstrip("/")), entry)
+                known = signers.setdefault((_plain(address), suite), entry)
                 if _signer(known.source.signed_by) == _signer(entry.source.signed_by):
                     continue
                 if not known.source.signed_by:
-                    signers[_plain(address), suite.rstrip("/")] = entry
+                    signers[_plain(address), suite] = entry
                     continue
                 raise NodeError(
                     "apt-sources-invalid",
