@@ -21,13 +21,16 @@ from nodekit.rules.docker.apt_source import SOURCE, is_another, repository_addre
 from nodekit.rules.docker.docker_matrix import CONTAINERD_STORE_SINCE, refuse_if_incompatible, reported
 from nodekit.rules.docker.docker_matrix import version as parse_version
 from nodekit.rules.docker.docker_packages import (
+    CONTAINERD,
     DAEMONS,
     FIRST_VERSION,
     HELD,
     PACKAGES,
     PackageState,
     Plan,
+    Simulated,
     codename,
+    package_of,
     package_version,
     plan,
     upstream_version,
@@ -431,7 +434,7 @@ def _bring(
     """Have apt install what is asked for, as its lists are now."""
     from nodekit.host import apt_source
 
-    would = apt.simulate(requested)
+    would, requested = _simulated(target, change, requested)
     if would.removed:
         raise NodeError(
             "packages-conflict",
@@ -446,6 +449,26 @@ def _bring(
     docker.allow_starts()
     with step(f"Installing {', '.join(requested)}"):
         apt.install(root, requested, LOCK_SECONDS)
+
+
+def _simulated(target: Target, change: Transaction, requested: Sequence[str]) -> tuple[Simulated, Sequence[str]]:
+    """What apt would do, and what it is to be asked for: also for a newer containerd.io, where Docker needs one and the hold that
+    keeps it back is ours. Docker 28.4 needs 1.7.27, Docker 29 needs 2.1.5 (their `Depends`). Raises as `apt.simulate`."""
+    try:
+        return apt.simulate(requested), requested
+    except NodeError:
+        was = change.recorded(PACKAGE_RECORD + CONTAINERD)
+        if not isinstance(was, dict) or was.get("held") or CONTAINERD in map(package_of, requested):
+            raise
+        wider = [*requested, CONTAINERD]
+        try:
+            would = apt.simulate(wider)
+        except NodeError:
+            would = None
+        if would is None:
+            raise
+    say(f"note: Docker {target.version} needs a newer {CONTAINERD}: {would.versions.get(CONTAINERD, 'the one there is')}")
+    return would, wider
 
 
 def _undo(

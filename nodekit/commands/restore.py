@@ -14,7 +14,7 @@ from nodekit.host.lock import node_lock
 from nodekit.progress import say, step
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.apt_source import SOURCE
-from nodekit.rules.docker.docker_packages import PACKAGES
+from nodekit.rules.docker.docker_packages import HELD, PACKAGES
 from nodekit.rules.kata import kata_layout
 from nodekit.rules.node_state import RUNTIME_NAME, RestoreState
 
@@ -244,7 +244,8 @@ def _modules(this: _Run) -> None:
 def _packages(this: _Run, again: bool) -> None:
     """Bring back the versions, holds and marks that the journal of Docker recorded.
 
-    A version that we did not bring is somebody else's and stays; so does one that apt cannot bring back.
+    A version that we did not bring is somebody else's and stays; so does what came with Docker and somebody asked for since, and
+    what apt cannot bring back.
     """
     root = this.root
     before = _recorded_packages(root)
@@ -257,6 +258,10 @@ def _packages(this: _Run, again: bool) -> None:
         came_with_us = was.version is None and is_now.automatic
         if is_now.version not in (None, was.version, *ours.get(name, ())) and not came_with_us:
             this.leave(f"package {name} {is_now.version}", "changed by somebody since")
+            before[name] = _as_it_is(was, is_now)
+        elif was.version is None and is_now.version is not None and not is_now.automatic and name not in HELD:
+            # We ask for those of HELD alone; apt calls what they need automatic, until somebody asks for that too.
+            this.leave(f"package {name} {is_now.version}", "asked for by somebody since (apt-mark showmanual)")
             before[name] = _as_it_is(was, is_now)
     docker.allow_starts()
     _know_versions(root, before, now, again)

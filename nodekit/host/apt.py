@@ -265,8 +265,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _reason(text: str) -> str:
     """The part of apt's or dpkg's output that shows why it failed.
 
-    The reason of a download is indented below its `Err:`. What a package lacks stands above an `E:` that speaks of held packages
-    in any case, and from apt 3 on below it, in numbered lines.
+    The reason of a download is indented below its `Err:`, and dpkg's below the package that it names. What a package lacks stands
+    above an `E:` that speaks of held packages in any case, and from apt 3 on below it, in numbered lines.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [
@@ -274,6 +274,7 @@ def _reason(text: str) -> str:
         for before, line in itertools.pairwise(["", *lines])
         if line.startswith(("E: ", "dpkg: error", "dpkg-deb: error", "Err:", "W: Failed"))
         or (before.startswith("Err:") and line.startswith("  "))
+        or (before.startswith(("dpkg: error processing ", "dpkg: dependency problems ")) and line.startswith(" "))
         or re.match(r" .*\b(Depends|Conflicts|Breaks): | +[0-9]+\. ", line)
     ]
     return printable("; ".join((marked or [line.strip() for line in lines])[-4:]), 600) or "it said nothing"

@@ -55,7 +55,8 @@ def _marker(root: Path) -> dict[str, object]:
         marker = json.loads(read(_folder(root) / MARKER, MAX_OWN))
     except (OSError, ValueError, RecursionError):
         return {}
-    return marker if isinstance(marker, dict) else {}
+    lists = [marker.get(key) for key in ("files", "edited")] if isinstance(marker, dict) else [[None]]
+    return marker if all(isinstance(name, str) for some in lists if isinstance(some, list) for name in some) else {}
 
 
 def installed(root: Path) -> str | None:

@@ -20,6 +20,8 @@ from tests.serving import running
 
 SUITE = "trixie"
 NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:27.5.1-1~debian.13~trixie"
+CONTAINERD, OLD_CONTAINERD = "1.7.28-1~debian.13~trixie", "1.6.20-1~debian.13~trixie"
+"""The new Docker needs the first, the old one takes both."""
 OLD_IPTABLES = "1.8.9-1"
 """Enough for the new Docker and not for the old one, so that a downgrade of Docker upgrades it."""
 
@@ -145,12 +147,15 @@ def gpg_key(home: Path, algorithm: str) -> tuple[str, bytes]:
     return fingerprint, armoured
 
 
-def _package(work: Path, name: str, version: str, **fields: str) -> tuple[Path, str]:
+def _package(work: Path, name: str, version: str, program: str = "", **fields: str) -> tuple[Path, str]:
     folder = work / f"{name}-{version.replace(':', '_')}"
     (folder / "DEBIAN").mkdir(parents=True)
     folder.chmod(0o755)
     (folder / "usr/share/doc" / name).mkdir(parents=True)
     (folder / "usr/share/doc" / name / "version").write_text(version)
+    if program:
+        (folder / "usr/bin").mkdir()
+        (folder / "usr/bin" / program).write_text(name)
     lines = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "t <t@kata-nodes.invalid>", **fields}
     control = "".join(f"{key}: {value}\n" for key, value in lines.items()) + f"Description: {name}\n"
     (folder / "DEBIAN/control").write_text(control)
@@ -166,13 +171,14 @@ def build_repository(folder: Path, home: Path, *, iptables: bool = True) -> str:
     fingerprint, armoured = gpg_key(home, "ed25519")
     pool = folder / "pool"
     pool.mkdir(parents=True)
-    packages = [_package(pool, "containerd.io", "1.7.28-1~debian.13~trixie")]
+    packages = [_package(pool, "containerd.io", version) for version in (CONTAINERD, OLD_CONTAINERD)]
     packages += [_package(pool, "iptables", version) for version in ("1.8.11-2", OLD_IPTABLES) if iptables]
-    for version, needs in ((NEW, "iptables"), (OLD, "iptables (>= 1.8.10)")):
-        packages.append(_package(pool, "docker-ce", version, Depends=f"containerd.io, docker-ce-cli, {needs}"))
-        packages.append(_package(pool, "docker-ce-cli", version, Conflicts="docker-rival"))
+    for version, needs in ((NEW, "containerd.io (>= 1.7.27), iptables"), (OLD, "containerd.io, iptables (>= 1.8.10)")):
+        packages.append(_package(pool, "docker-ce", version, Depends=f"docker-ce-cli, {needs}"))
+        packages.append(_package(pool, "docker-ce-cli", version, "docker", Conflicts="docker-rival"))
         packages.append(_package(pool, "docker-ce-rootless-extras", version))
     packages.append(_package(pool, "docker-rival", "1.0"))
+    packages.append(_package(pool, "podman-docker", "4.3.1", "docker"))
     _publish(folder, home, packages)
     (folder / "gpg").write_bytes(armoured)
     return fingerprint

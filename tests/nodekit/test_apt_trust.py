@@ -59,20 +59,21 @@ def test_an_entry_of_the_repository_that_needs_no_signature_is_refused(
     assert f"/{FOLDER}/docker.{form}:1 sets {flag}" in error.message and name in error.remedy
 
 
+@pytest.mark.parametrize("name", ["mirror.list", "mirror:8080.list"])  # apt reads both
 def test_another_repository_that_needs_no_signature_is_refused_when_it_holds_what_is_installed(
-    node: Node, repository: Repository, tmp_path: Path
+    node: Node, repository: Repository, tmp_path: Path, name: str
 ) -> None:
     # The same packages, with no signature at all, as a site's own mirror has them.
     other = tmp_path / "mirror"
     subprocess.run(["cp", "-r", str(repository.folder), str(other)], check=True)
-    for name in ("InRelease", "Release.gpg"):
-        for path in other.rglob(name):
+    for signature in ("InRelease", "Release.gpg"):
+        for path in other.rglob(signature):
             path.unlink()
     with served(other) as address:
-        put(node, f"{FOLDER}/mirror.list", f"# ours\ndeb [trusted=yes] {address} trixie stable\n")
+        put(node, f"{FOLDER}/{name}", f"# ours\ndeb [trusted=yes] {address} trixie stable\n")
         subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
         error = refused(node, repository, "repository-unsigned")
-    assert f"/{FOLDER}/mirror.list:2 sets trusted=yes, so that apt would install " in error.message
+    assert f"/{FOLDER}/{name}:2 sets trusted=yes, so that apt would install " in error.message
 
 
 def test_another_repository_that_needs_no_signature_may_hold_other_packages(

@@ -26,8 +26,10 @@ from nodekit.host.failpoints import VARIABLE
 from nodekit.host.journal import Transaction, journals
 from nodekit.rules.docker.docker_packages import HELD, PACKAGES
 from tests.nodekit.docker_node import (
+    CONTAINERD,
     NEW,
     OLD,
+    OLD_CONTAINERD,
     OLD_IPTABLES,
     Daemon,
     Node,
@@ -198,6 +200,39 @@ def test_a_pin_that_moves_keeps_every_hold(node28: Node, repository: Repository)
     assert (node28.packages()["docker-ce"], node28.holds()) == (f"ii {NEW}", [])
 
 
+@pytest.fixture
+def node_old(node: Node, repository: Repository) -> Node:
+    """A node with Docker 27.5.1 and the containerd.io of its day, with the source's file gone since."""
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install(f"containerd.io={OLD_CONTAINERD}", *(f"{name}={OLD}" for name in PACKAGES))
+    source.unlink()
+    return node
+
+
+def test_our_own_hold_of_containerd_does_not_keep_docker_from_a_newer_pin(node_old: Node, repository: Repository) -> None:
+    """Lost if this fails: a stack that held containerd.io with Docker 27.5.1 can never move to 29, which needs a newer one."""
+    before = node_old.packages()
+    docker_verb.run(desired(repository), node_old.root)
+    assert node_old.packages()["containerd.io"] == f"hi {OLD_CONTAINERD}"
+    moved = docker_verb.run(desired(repository, version="28.5.2"), node_old.root)
+    assert (moved["version"], moved["held"]) == ("28.5.2", list(HELD))
+    assert node_old.packages()["containerd.io"] == f"hi {CONTAINERD}"
+    assert docker_verb.run(desired(repository, version="28.5.2"), node_old.root)["changed"] is False
+    assert restore_verb.run({"node": "n1"}, node_old.root)["kept"] == []
+    assert (node_old.packages(), node_old.holds()) == (before, [])
+
+
+def test_somebody_s_hold_of_containerd_keeps_docker_from_a_newer_pin(node_old: Node, repository: Repository) -> None:
+    subprocess.run(["apt-mark", "hold", "containerd.io"], check=True, capture_output=True)
+    docker_verb.run(desired(repository), node_old.root)
+    with pytest.raises(NodeError) as caught:
+        docker_verb.run(desired(repository, version="28.5.2"), node_old.root)
+    assert caught.value.code == "package-install-failed" and "containerd.io (>= 1.7.27)" in caught.value.message
+    assert (node_old.packages()["docker-ce"], node_old.packages()["containerd.io"]) == (f"hi {OLD}", f"hi {OLD_CONTAINERD}")
+
+
 def test_an_install_that_fails_half_way_takes_versions_and_holds_back(node28: Node, repository: Repository) -> None:
     subprocess.run(["apt-mark", "hold", "docker-ce"], check=True, capture_output=True)
     # A dpkg that ends with an error once it has unpacked the new versions: they are there, and not configured.
@@ -349,7 +384,7 @@ def test_what_apt_would_tidy_away_beside_the_change_stays(node28: Node, reposito
     assert {node28.packages()[name] for name in PACKAGES} == {f"ii {NEW}"}
 
 
-@pytest.mark.parametrize("form", ["list", "sources", "embedded"])
+@pytest.mark.parametrize("form", ["list", "sources", "embedded", "indented"])
 def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: Node, repository: Repository, form: str) -> None:
     key = node28.root / "etc/apt/docker.asc"
     key.write_bytes((repository.folder / "gpg").read_bytes())
@@ -364,7 +399,8 @@ def test_a_source_that_is_there_already_is_used_when_its_key_is_right(node28: No
     elif form == "sources":
         (folder / "docker.sources").write_text(f"{text}Signed-By: {link}\n")
     else:
-        lines = "".join(f" {line or '.'}\n" for line in key.read_text().splitlines())
+        empty = "." if form == "embedded" else ""  # sed 's/^/ /' leaves a line of one blank, which ends no entry for apt
+        lines = "".join(f" {line or empty}\n" for line in key.read_text().splitlines())
         (folder / "docker.sources").write_text(f"{text}Signed-By:\n{lines}")
     before = set(node28.etc())
     assert docker_verb.run(desired(repository), node28.root)["version"] == "27.5.1"
@@ -412,6 +448,18 @@ def test_packages_that_would_be_removed_are_named_and_nothing_happens(node: Node
     error = refused(node, desired(repository))
     assert error.code == "packages-conflict"
     assert "docker-rival" in error.message
+
+
+def test_what_dpkg_says_below_the_package_is_the_reason(node: Node, repository: Repository) -> None:
+    """Lost if this fails: dpkg's "error processing archive" with no word of the package that has the same file."""
+    source = node.root / "etc/apt/sources.list.d/first.list"
+    source.write_text(f"deb [trusted=yes] {repository.address} trixie stable\n")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    node.install("podman-docker")
+    source.unlink()
+    error = refused(node, desired(repository))
+    assert error.code == "package-install-failed"
+    assert "trying to overwrite '/usr/bin/docker', which is also in package podman-docker" in error.message
 
 
 def test_a_held_dpkg_lock_is_waited_for_and_its_holder_named(

@@ -299,6 +299,15 @@ def test_an_edit_of_a_large_file_shows_by_its_size_and_time(tmp_path: Path, monk
     assert kata_archive.edited(tmp_path) == ["/opt/kata/VERSION"]
 
 
+@pytest.mark.parametrize("marker", ['{"sha256": "x", "edited": [1]}', '{"sha256": "x", "files": [["a"]]}', "[]"])
+def test_a_marker_of_another_form_is_no_record_of_ours(tmp_path: Path, marker: str) -> None:
+    """Lost if this fails: a destroy that ends with a traceback."""
+    (tmp_path / "opt/kata").mkdir(parents=True)
+    (tmp_path / f"opt/kata/{MARKER}").write_text(marker)
+    assert kata_archive.is_foreign(tmp_path)
+    assert (kata_archive.edited(tmp_path), kata_archive.added(tmp_path), kata_archive.remove(tmp_path)) == ([], [], [])
+
+
 def test_a_marker_of_a_version_before_knows_no_edits_but_those_noted(tmp_path: Path) -> None:
     upgraded(tmp_path, {})
     marker = tmp_path / f"opt/kata/{MARKER}"

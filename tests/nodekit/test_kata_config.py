@@ -173,6 +173,36 @@ def test_a_python_without_tomllib_reads_the_same(text: str, monkeypatch: pytest.
     kata_config._parsed.cache_clear()
 
 
+KATA = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata'
+UNORDERED = [
+    f"[{KATA}.options]\nConfigPath = '/k'\n[{KATA}]\nsnapshotter = 'x'\n",
+    f"[plugins]\na = [\n  [1],\n  [2]\n]\n[{KATA}.options]\nb = 1\n[{KATA}] # c\nc = {{ d = 1 }}\n",
+    "[a.b.c]\nx = 1\n[a.b]\ny = '''\n[z]\n'''\n[[a.list]]\nx = 1\n[a.list.more]\n[[a.list]]\n[a.list.more]\nz = 2\n",
+    "[[a.list]]\n[b]\n[a.list.more]\n",
+]
+"""What tomlkit 0.15 does not read, or reads as something that has no plain data."""
+DOUBLED = [f"[{KATA}.options]\n[{KATA}]\nx = 1\n{rest}" for rest in ("options = 1\n", f"[{KATA}]\n", "x = 2\n", f"[{KATA}.x]\n")]
+
+
+@pytest.mark.parametrize("text", UNORDERED)
+def test_a_python_without_tomllib_reads_tables_in_any_order(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost if this fails: on Ubuntu 22.04 a containerd that runs is said to have a file that is no TOML."""
+    expected = table(text, "config.toml")
+    kata_config._parsed.cache_clear()
+    monkeypatch.setitem(sys.modules, "tomllib", None)
+    assert table(text, "config.toml") == expected
+
+
+@pytest.mark.parametrize("text", [*DOUBLED, "[a.b]\n[a]\nb.c = 1\n", "[a.b.c]\n[a.b]\nx = [1,\n", "a = []\n[[a]]\n"])
+@pytest.mark.parametrize("has_tomllib", [True, False])
+def test_what_is_no_toml_is_refused_in_any_order(text: str, has_tomllib: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kata_config._parsed.cache_clear()
+    if not has_tomllib:
+        monkeypatch.setitem(sys.modules, "tomllib", None)
+    with pytest.raises(NodeError, match="is not valid TOML"):
+        table(text, "config.toml")
+
+
 def test_reading_and_writing_a_drop_in_needs_no_tomlkit() -> None:
     program = (
         "import sys; from nodekit.rules.kata import kata_config as c; "

@@ -13,7 +13,7 @@ from nodekit.host.journal import journals
 from nodekit.rules.docker.apt_source import SOURCE
 from nodekit.rules.docker.docker_packages import HELD
 from tests.nodekit.docker_node import NEW, OLD
-from tests.nodekit.fast_node import DISK, Ended, Fault, Machine, Programs, lay_out, perform, tree
+from tests.nodekit.fast_node import DISK, IPTABLES, Ended, Fault, Machine, Programs, lay_out, perform, tree
 from tests.nodekit.test_walks import FILES, IN_RELEASE, SEED, Settings
 
 pytestmark = pytest.mark.slow
@@ -182,6 +182,18 @@ def test_a_version_that_somebody_chose_stays_and_its_hold_of_ours_goes(tmp_path:
     package = programs.load().packages["docker-ce"]
     assert (package.version, package.held) == ("5:29.0.0-1~debian.13~trixie", False)
     assert tree(programs.root) == files
+
+
+def test_what_came_with_docker_and_somebody_asked_for_since_stays(tmp_path: Path) -> None:
+    """Lost if this fails: `apt-get install iptables` on a node that has it by Docker, and a destroy removes it."""
+    programs = lay_out(tmp_path / "root", None, FILES)
+    for verb in ("preflight", "docker", "kata"):
+        assert perform(programs.root, verb, PINNED.state(verb)).code == 0
+    assert programs.load().packages["iptables"].automatic
+    programs.change(lambda machine: setattr(machine.packages["iptables"], "automatic", False))  # as apt-get install does
+    ended = restore(programs)
+    assert ended.code == 0 and {*programs.load().packages} == {"iptables"} and journals(programs.root) == []
+    assert any(f"package iptables {IPTABLES}: asked for" in str(line) for line in ended.document["kept"]), ended.document
 
 
 def test_a_docker_that_somebody_turned_off_since_stays_off(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ PAIRS = [
     ("deb https://h/linux noble stable", f"{A} noble stable", False),
     (f"{A} noble stable".replace("deb ", "deb-src "), f"{B} noble stable", True),
     (f"{A} noble stable", f"{B} noble stable".replace("https:", "http:"), True),
+    (f"{A} noble stable", f"{B} noble stable".replace("https:", "mirror+https:"), True),
+    (f"{A} noble stable", f"{B} noble/", False),
+    (f"{A} noble stable", f"{B}// noble stable", False),
     (f"{A} noble stable", f"#{B} noble stable", False),
     (
         "deb [signed-by=AAAABBBBCCCCDDDDEEEEFFFF0000111122223333] https://h/x y z",
@@ -112,7 +115,14 @@ def test_a_contradiction_is_what_apt_calls_one(tmp_path: Path, first: str, secon
     assert ("Conflicting values set for option Signed-By" in result.stderr) == contradict, result.stderr
 
 
+@pytest.mark.parametrize("between", [",", ", ", " ", "\n "])
+def test_the_keys_of_an_entry_are_several_however_they_are_parted(between: str) -> None:
+    stanza = f"Types: deb\nURIs: https://h/linux\nSuites: noble\nComponents: stable\nSigned-By: /a.gpg{between}/b.gpg\n"
+    assert [source.signed_by for source in parse(stanza, deb822=True)] == ["/a.gpg /b.gpg"]
+
+
 WEAK = [
+    ("x.list", f"deb [trusted=0x1] {DOCKER} noble stable\n", 1, "trusted"),
     ("x.list", f"deb [trusted=yes] {DOCKER} noble stable\n", 1, "trusted=yes"),
     ("x.list", f"# words\n\ndeb [ arch=amd64  Trusted=YES signed-by=/k.asc ] {DOCKER}/ noble stable # why\n", 3, "trusted=YES"),
     ("x.list", f"deb [allow-insecure=1] {DOCKER} noble stable\n", 1, "allow-insecure=1"),
@@ -145,7 +155,7 @@ def test_an_entry_that_needs_no_signature_is_refused_by_file_and_line(
     assert f"/etc/apt/sources.list.d/{name}:{line} sets {flag}" in error.message and "Remove" in error.remedy
 
 
-@pytest.mark.parametrize("value", ["no", "false", "0", "off"])
+@pytest.mark.parametrize("value", ["no", "false", "0", "off", "2"])  # apt takes no other number for a yes than 1
 def test_an_option_that_is_switched_off_is_no_reason_to_refuse(tmp_path: Path, key: tuple[str, bytes], value: str) -> None:
     text = f"deb [trusted={value} signed-by=/k.asc] {DOCKER} noble stable\n"
     put(tmp_path, {"etc/apt/sources.list.d/x.list": text, "k.asc": key[1]})

@@ -28,7 +28,9 @@ SETTINGS = (
 """Settings of apt.conf that do the same for every repository (apt-get(8), apt-secure(8))."""
 _YES = frozenset({"yes", "true", "with", "on", "enable"})
 _NO = frozenset({"no", "false", "without", "off", "disable"})
-"""The words that apt takes for a truth value (apt, `StringToBool`); a number is true unless it is 0."""
+"""The words that apt takes for a truth value (apt, `StringToBool`), besides 0 and 1."""
+_ONE = re.compile(r"\+?(0x)?0*1")
+"""1 as apt reads it (strtol(3) with base 0)."""
 
 
 class Source(NamedTuple):
@@ -61,12 +63,12 @@ class Entry(NamedTuple):
 def is_true(value: str) -> bool:
     """Whether apt takes this text for a yes."""
     word = value.strip().lower()
-    return word in _YES or (word.isdecimal() and int(word[:20]) != 0)
+    return word in _YES or _ONE.fullmatch(word) is not None
 
 
 def is_read(name: str) -> bool:
     """Whether apt reads a file of this name in sources.list.d (sources.list(5)); it skips backups, copies and hidden files."""
-    return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.(list|sources)", name) is not None
+    return re.fullmatch(r"[A-Za-z0-9_:-][A-Za-z0-9_:.-]*\.(list|sources)", name) is not None
 
 
 def repository_address(text: str, os_id: str) -> str:
@@ -134,7 +136,7 @@ def alone(text: str, line: int, *, deb822: bool) -> str:
     lines = text.split("\n")
     if not deb822:
         return lines[line - 1] + "\n"
-    rest = itertools.takewhile(lambda each: each.strip() != "", lines[line - 1 :])
+    rest = itertools.takewhile(lambda each: each.rstrip("\r") != "", lines[line - 1 :])
     return "".join(f"{each}\n" for each in rest)
 
 
@@ -174,7 +176,7 @@ def _parse_stanzas(text: str) -> list[Source]:
     fields: dict[str, str] = {}
     first, last = 0, ""
     for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
-        if not line.strip():
+        if not line:  # one of blanks ends no stanza for apt
             sources += _stanza(fields, first)
             fields, first, last = {}, 0, ""
         elif line.startswith("#"):
@@ -195,12 +197,15 @@ def _stanza(fields: Mapping[str, str], line: int) -> list[Source]:
         return []
     addresses, suites, components = (tuple(fields.get(name, "").split()) for name in ("uris", "suites", "components"))
     signed_by = fields.get("signed-by", "").strip()
+    if openpgp.BEGIN not in signed_by:
+        signed_by = " ".join(signed_by.replace(",", " ").split())  # several, with commas or blanks between them
     return [Source(addresses, suites, components, signed_by, line, "deb" in types, _flags(fields))]
 
 
 def _plain(address: str) -> str:
-    """An address as apt compares it: without user name and the slash at its end, http and https being the same."""
-    return re.sub(r"^https?://(?:[^/@]*@)?", "http://", address).rstrip("/")
+    """An address as apt compares it: without its scheme (`http`, `mirror+https`), user name and the slash at its end (apt,
+    `URItoFileName`)."""
+    return re.sub(r"^[a-z0-9+.-]+://(?:[^/@]*@)?", "http://", address).removesuffix("/")
 
 
 def _without_login(address: str) -> str:
@@ -238,11 +243,11 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
     for entry in entries:
         for address in entry.source.addresses:
             for suite in entry.source.suites:
-                known = signers.setdefault((_plain(address), suite.rstrip("/")), entry)
+                known = signers.setdefault((_plain(address), suite), entry)
                 if _signer(known.source.signed_by) == _signer(entry.source.signed_by):
                     continue
                 if not known.source.signed_by:
-                    signers[_plain(address), suite.rstrip("/")] = entry
+                    signers[_plain(address), suite] = entry
                     continue
                 raise NodeError(
                     "apt-sources-invalid",

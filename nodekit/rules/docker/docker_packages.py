@@ -12,7 +12,8 @@ PACKAGES = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
 """The packages that share Docker's version string."""
 DAEMONS = ("docker-ce", "docker.io", "moby-engine")
 """Packages that hold a dockerd: Docker's, Debian's and Ubuntu's, Microsoft's."""
-HELD = (*PACKAGES, "containerd.io")
+CONTAINERD = "containerd.io"
+HELD = (*PACKAGES, CONTAINERD)
 """What is held. A containerd.io that moves by itself has stopped dockerd in practice (m-lab/k8s-support#520), and on a
 Kubernetes node it is the CRI runtime."""
 STATE_FORMAT = "${db:Status-Want} ${db:Status-Status} ${Package} ${Version}\n"

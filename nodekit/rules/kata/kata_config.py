@@ -1,6 +1,7 @@
 """Read Kata's TOML as Kata merges it, and change one value in it without touching another byte."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +33,7 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         from tomllib import loads
     except ImportError:  # before Python 3.11
-        data = dict(_edited(text.removeprefix(BOM)).unwrap())
+        data = _unwrapped(text.removeprefix(BOM))
     else:
         data = loads(text.removeprefix(BOM))
     _refuse_depth(data)
@@ -43,7 +44,7 @@ def _refuse_depth(data: Mapping[str, Any]) -> None:
     """Raise ValueError for what is nested deeper than MAX_DEPTH."""
     level: list[Any] = [data]
     for _ in range(MAX_DEPTH):
-        values = [value for node in level for value in (node.values() if isinstance(node, dict) else node)]
+        values = [value for node in level for value in _within(node)]
         level = [value for value in values if isinstance(value, dict | list)]
         if not level:
             return
@@ -62,6 +63,96 @@ def _edited(body: str) -> Any:
         return tomlkit.parse(body)
     except TOMLKitError as error:
         raise ValueError(str(error)) from None
+
+
+def _unwrapped(body: str) -> dict[str, Any]:
+    """The plain data of a text, read with tomlkit; raises ValueError.
+
+    tomlkit 0.15 does not read all orders of tables that TOML allows, such as `[a.b.c]` above `[a.b]`. Those it gets one by one.
+    """
+    from tomlkit.exceptions import TOMLKitError
+
+    faults = (ValueError, AttributeError, TOMLKitError)
+    try:
+        return dict(_edited(body).unwrap())
+    except faults as error:
+        reason = str(error)
+    try:
+        return _Joined(body).whole
+    except faults:
+        raise ValueError(reason) from None
+
+
+class _Joined:
+    """A text whose tables are read each by itself; raises ValueError, and what tomlkit raises."""
+
+    def __init__(self, body: str) -> None:
+        self.whole: dict[str, Any] = {}
+        self._headed: set[int] = set()
+        """The tables that a header has begun: none begins one twice."""
+        self._closed: set[int] = set()
+        """The tables and arrays that stand as values: no header adds to them."""
+        header, lines, tries = "", [""], 0
+        for line in [*re.findall(r"[^\n]*\n|[^\n]+", body), "["]:
+            if line.lstrip(" \t").startswith("[") and (values := self._values(lines)) is not None:
+                self._add(header, values)
+                header, lines, tries = line, [], 0
+                continue
+            tries += line.lstrip(" \t").startswith("[")
+            if tries > MAX_DEPTH:  # in an array or a text, each line that begins so is tried for a header
+                raise ValueError("an array or a text has too many lines")
+            lines.append(line)
+        if lines:
+            raise ValueError("it ends within a value")
+
+    @staticmethod
+    def _values(lines: Sequence[str]) -> dict[str, Any] | None:
+        """What these lines set; None where they end within an array or a text."""
+        try:
+            return dict(_edited("".join(lines)).unwrap())
+        except ValueError:
+            return None
+
+    def _add(self, header: str, values: dict[str, Any]) -> None:
+        target = self._begun(header) if header else self.whole
+        if target.keys() & values.keys():
+            raise ValueError("a key stands twice in a table")
+        target |= values
+        level: list[Any] = [*values.values()]
+        while level:
+            self._closed |= {id(value) for value in level if isinstance(value, dict | list)}
+            level = [each for value in level if isinstance(value, dict | list) for each in _within(value)]
+
+    def _begun(self, header: str) -> dict[str, Any]:
+        """The table that a header begins."""
+        inner: Any = _edited(header).unwrap()
+        names = []
+        while isinstance(inner, dict) and inner:
+            ((name, inner),) = inner.items()
+            names.append(name)
+        table = self.whole
+        for name in names[:-1]:
+            known = self._open(table.setdefault(name, {}))
+            table = known[-1] if isinstance(known, list) else known
+        known = self._open(table.setdefault(names[-1], [] if isinstance(inner, list) else {}))
+        if isinstance(known, list) != isinstance(inner, list) or id(known) in self._headed:
+            raise ValueError("a table stands twice")
+        if isinstance(known, list):
+            known.append({})
+            known = known[-1]
+        self._headed.add(id(known))
+        begun: dict[str, Any] = known
+        return begun
+
+    def _open(self, value: Any) -> Any:
+        if not isinstance(value, dict | list) or id(value) in self._closed:
+            raise ValueError("a header names what is a value")
+        return value
+
+
+def _within(value: Any) -> Iterable[Any]:
+    """What a table or an array holds."""
+    return value.values() if isinstance(value, dict) else value
 
 
 def table(text: str, path: str) -> Mapping[str, Any]:
