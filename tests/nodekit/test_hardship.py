@@ -77,9 +77,6 @@ HARDSHIPS = {
     "read-only where dpkg keeps its database": Hardship(
         TURNED.format("/var/lib/dpkg"), "docker", "file-unwritable", ("/var/lib/dpkg", "Read-only file system", "writable")
     ),
-    "read-only where packages put their programs": Hardship(
-        TURNED.format("/usr/bin"), "docker", "file-unwritable", ("/usr/bin/", "Read-only file system", "writable")
-    ),
     "read-only where a release is installed": Hardship(
         READ_ONLY.format("/opt"), "kata", "file-unwritable", ("Read-only file system", "writable"), install=True
     ),
