@@ -290,12 +290,14 @@ def _case(text: str, otherwise: str) -> str:
     return "hook" if _STOPPED.search(text) and otherwise == "apt" else otherwise
 
 
-def _failed(message: str, text: str, otherwise: str = "", **values: object) -> NodeError:
-    """What apt or dpkg could not do, having printed `text`: `otherwise` and `values` choose the remedy, as in NodeError. Where a file
-    system has turned read-only, that is the error: nothing is wrong with a package."""
+def _failed(message: str, text: str, otherwise: str = "", *, command: str = "") -> NodeError:
+    """What apt or dpkg could not do, having printed `text`; `otherwise` is the remedy's case, or `command` what to run by hand.
+
+    Where a file system has turned read-only, that is the error: nothing is wrong with a package.
+    """
     if "Read-only file system" in text:
         return NodeError("file-unwritable", message)
-    return NodeError("package-install-failed", message, _case(text, otherwise), **values)
+    return NodeError("package-install-failed", message, _case(text, otherwise), command=command)
 
 
 def _locked_run(root: Path, argv: Sequence[str], lock_timeout: float, timeout: float, temporary: str = "") -> Finished:
