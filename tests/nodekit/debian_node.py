@@ -21,9 +21,9 @@ PORT = 8008
 PROGRAM = "/usr/local/lib/kata-nodes/nodekit.pyz"
 CHANGING = (
     "etc/machine-id", "run", "tmp", "var/cache", "var/lib/apt/lists", "var/lib/containerd", "var/lib/docker", "var/lib/dpkg",
-    "var/lib/systemd", "var/log", "usr/lib/python3",
+    "var/lib/systemd", "var/lib/ubuntu-advantage", "var/log", "var/tmp", "usr/lib/python3",
 )  # fmt: skip
-"""What differs from run to run of any Debian, or is asked of its own programs: clocks, caches, dpkg's database."""
+"""What differs from run to run of any Debian or Ubuntu, or is asked of its own programs: clocks, caches, dpkg's database."""
 WALK = """
 import hashlib, json, os, stat, sys
 upper, lower = sys.argv[1:]
@@ -61,6 +61,12 @@ class Image:
     site: str
     fingerprint: str
     archive: dict[str, str]
+    repository: str = "debian"
+    """Folder of the site in which Docker's packages lie."""
+    new: str = NEW
+    """Version of Docker on the disk."""
+    old: str = OLD
+    """Version that a node is moved to."""
 
 
 def image() -> Image:
@@ -135,7 +141,7 @@ class DebianNode:
         return {
             "node": "n1", "version": "27.5.1", "kataVersion": "3.32.0", "kataRuntime": "go",
             "repository": {
-                "address": f"{address}/debian", "suite": None, "fingerprint": self.image.fingerprint,
+                "address": f"{address}/{self.image.repository}", "suite": None, "fingerprint": self.image.fingerprint,
             },
             "configPath": "/opt/kata/share/defaults/kata-containers/configuration-qemu.toml",
         }  # fmt: skip
@@ -257,4 +263,4 @@ def _wait_for_docker(node: DebianNode) -> None:
         time.sleep(0.1)
 
 
-__all__ = ["NEW", "OLD", "DebianNode", "Image", "after_a_power_cut", "booted", "image", "program"]
+__all__ = ["DebianNode", "Image", "after_a_power_cut", "booted", "image", "program"]

@@ -13,7 +13,7 @@ import pytest
 
 from nodekit.host.failpoints import POINTS
 from tests.nightly import nightly
-from tests.nodekit.debian_node import NEW, OLD, DebianNode, Image, booted
+from tests.nodekit.debian_node import DebianNode, Image, booted
 from tests.nodekit.test_killed import ELSEWHERE
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(2400)]
@@ -53,13 +53,13 @@ def test_rounds_there_and_back_leave_no_trace(node: DebianNode, rounds: int) -> 
     node.ask("apt-mark", "hold", "docker-ce-cli", "iptables")
     node.ask("apt-mark", "auto", "docker-ce-rootless-extras", "containerd.io")
     before = Outside.of(node)
-    assert before.packages["docker-ce-cli"] == f"hi {NEW}" and before.packages["containerd.io"].endswith(" auto")
+    assert before.packages["docker-ce-cli"] == f"hi {node.image.new}" and before.packages["containerd.io"].endswith(" auto")
     first = None
     for _ in range(rounds):
         assert node.succeed("kata", node.kata())["changed"] is True
-        assert node.succeed("docker", node.docker())["previous"] == {"version": NEW}
+        assert node.succeed("docker", node.docker())["previous"] == {"version": node.image.new}
         now = Outside.of(node)
-        assert {now.packages[name].removesuffix(" auto") for name in DOCKER} == {f"hi {OLD}"}
+        assert {now.packages[name].removesuffix(" auto") for name in DOCKER} == {f"hi {node.image.old}"}
         assert now.runtimes.split() == ["io.containerd.runc.v2", "kata", "runc", "27.5.1"]
         assert first in (None, now)
         first = now
@@ -93,11 +93,11 @@ def test_python3_apt_is_not_needed(node: DebianNode) -> None:
 def test_what_an_interrupted_dpkg_left_is_finished_first(node: DebianNode) -> None:
     node.succeed("docker", node.docker())
     node.succeed("restore", {"node": "n1"})
-    package = f"/var/cache/apt/archives/docker-ce-cli_{NEW.replace(':', '%3a')}_amd64.deb"
+    package = f"/var/cache/apt/archives/docker-ce-cli_{node.image.new.replace(':', '%3a')}_amd64.deb"
     node.ask("dpkg", "--unpack", package)  # as a power cut between unpacking and configuring leaves it
     assert node.packages()["docker-ce-cli"].startswith("iU")
     assert node.succeed("docker", node.docker())["version"] == "27.5.1"
-    assert node.packages()["docker-ce-cli"] == f"hi {OLD}"
+    assert node.packages()["docker-ce-cli"] == f"hi {node.image.old}"
 
 
 def test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was(node: DebianNode) -> None:
