@@ -1,6 +1,6 @@
-"""The verbs on a real Ubuntu: its Python, apt and systemd, and what hooks into apt there. The tests are those of the Debian node.
+"""The verbs on Debian 12 and Ubuntu 22.04 and 24.04: their Python, apt and systemd, and what hooks into apt there.
 
-Lost if these fail: what the Debian tests hold, on the system that most nodes have.
+The tests are those of the Debian 13 of the local image. Lost if these fail: what those hold, on the systems that most nodes have.
 """
 
 # ruff: noqa: F401, F811 - what is imported are tests and fixtures of this file too
@@ -11,6 +11,7 @@ import pytest
 
 from tests.nightly import LONG_FORMS
 from tests.nodekit.debian_node import DebianNode, Image, booted
+from tests.nodekit.systems import built
 from tests.nodekit.test_debian_node import (
     test_a_docker_that_was_stopped_and_disabled_is_so_again,
     test_a_kill_at_any_point_of_docker_is_repaired_by_the_next_run,
@@ -20,13 +21,12 @@ from tests.nodekit.test_debian_node import (
     test_status_reports_everything_to_an_ordinary_user_and_changes_nothing,
     test_what_an_interrupted_dpkg_left_is_finished_first,
 )
-from tests.nodekit.ubuntu_node import built
 
 pytestmark = [pytest.mark.debian, LONG_FORMS, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture
 def node(built: Image, zipapp: bytes) -> Iterator[DebianNode]:
-    """A fresh Ubuntu node."""
+    """A fresh node."""
     with booted(built, zipapp) as running:
         yield running

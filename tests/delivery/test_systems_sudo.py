@@ -1,4 +1,4 @@
-"""Becoming root on a real Ubuntu, with its sudo. The tests are those of the Debian node."""
+"""Becoming root on Debian 12 and Ubuntu 22.04 and 24.04, with their sudo. The tests are those of Debian 13."""
 
 # ruff: noqa: F401 - what is imported are tests and fixtures of this file too
 
@@ -21,6 +21,6 @@ from tests.delivery.test_as_root import (
     test_wrong_password_is_tried_once_and_reported,
 )
 from tests.nightly import LONG_FORMS
-from tests.nodekit.ubuntu_node import built
+from tests.nodekit.systems import built
 
 pytestmark = [pytest.mark.debian, LONG_FORMS, pytest.mark.timeout(900)]

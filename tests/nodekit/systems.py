@@ -1,4 +1,7 @@
-"""Ubuntu as a node: a root of Ubuntu's own packages with Docker of a repository like Docker's own. Made once, in the cache."""
+"""Nodes with the systems that the local node image does not have, each from its own archive, with Docker as Docker packages it.
+
+Made once, in the cache.
+"""
 
 import os
 import shutil
@@ -16,84 +19,100 @@ from tools import cache, docker_site, get
 from tools.image import packages, rootfs
 from tools.image.packages import ARCHITECTURE, COMPONENT, DockerBinaries
 
-VERSIONS = {"jammy": "22.04", "noble": "24.04"}
-"""Code names of Ubuntu's releases that a node may have -> their versions."""
-ARCHIVE = "http://archive.ubuntu.com/ubuntu"
-KEYRING = f"{ARCHIVE}/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
+UBUNTU = "http://archive.ubuntu.com/ubuntu"
+KEYRING = f"{UBUNTU}/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
 KEYRING_SHA256 = "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8"
-"""The keys that sign the archive, which Debian does not have."""
-HOOKED = ("needrestart", "unattended-upgrades", "ubuntu-advantage-tools", "snapd")
-"""Of Ubuntu's own images: each hooks into apt, or works with it in the background."""
+"""The keys that sign Ubuntu's archive, which Debian does not have."""
 PACKAGES = (
     *("apt", "apt-utils", "gpgv", "systemd-sysv", "dbus", "udev", "kmod", "init-system-helpers", "procps", "sudo"),
     *("openssh-server", "python3", "ca-certificates", "curl", "xz-utils", "zstd", "iptables", "iproute2"),
     *("qemu-system-x86", "busybox-static", "bubblewrap"),
-    *HOOKED,
+    *("needrestart", "unattended-upgrades"),  # which hook into apt
 )
-ADDED = {"jammy": (), "noble": ("virtiofsd",)}
-"""What only some releases have. That of jammy is an older program, whose options the stand-in for Kata's shim does not know."""
+OF_UBUNTU = ("ubuntu-advantage-tools", "snapd")
+"""Of Ubuntu's own images: they hook into apt, or work with it in the background."""
 DISK_SIZE = "6G"
 
 
 @dataclass(frozen=True)
-class UbuntuDocker(DockerBinaries):
-    """A Docker release in packages for one release of Ubuntu."""
+class System:
+    """A release of Debian or Ubuntu that a node may have; its name and version are as in os-release(5)."""
 
     suite: str
+    name: str
+    version: str
+    packages: tuple[str, ...] = ()
+    """What it has beside `PACKAGES`."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.name.capitalize()} {self.version}"
+
+
+NOBLE = System("noble", "ubuntu", "24.04", (*OF_UBUNTU, "virtiofsd"))
+SYSTEMS = (System("bookworm", "debian", "12"), System("jammy", "ubuntu", "22.04", OF_UBUNTU), NOBLE)
+
+
+@dataclass(frozen=True)
+class PackagedDocker(DockerBinaries):
+    """A Docker release in packages for one of the systems."""
+
+    system: System
 
     @property
     def version(self) -> str:
-        """Version string in the form that Docker gives its packages for Ubuntu."""
-        return f"5:{self.release}-1~ubuntu.{VERSIONS[self.suite]}~{self.suite}"
+        """Version string in the form that Docker gives its packages for the system."""
+        return f"5:{self.release}-1~{self.system.name}.{self.system.version}~{self.system.suite}"
 
 
-@pytest.fixture(scope="module", params=[*VERSIONS])
+@pytest.fixture(scope="module", params=SYSTEMS, ids=lambda system: system.suite)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Each release in the place of the local node image; a file of tests that imports this has the tests of Debian run on it."""
+    """Each of them in the place of the local node image: a file of tests that imports this has the tests of Debian run on it."""
     return image(request.param, tmp_path_factory.mktemp("site"))
 
 
-def image(suite: str, site: Path) -> Image:
-    """Ubuntu with the newer Docker, of release `suite`; `site` becomes the folder that is served to it.
+def image(system: System, site: Path) -> Image:
+    """The system with the newer Docker; `site` becomes the folder that is served to it.
 
     A test is skipped where Ubuntu's archive cannot be reached.
     """
     local = debian_node.image()
     kernel = Path(local.disk).parent / "kernel"
-    releases = _releases(suite)
+    releases = _releases(system)
     programs = [path for release in releases for path in release.files.values()]
-    key = cache.key([suite.encode(), Path(__file__), Path(packages.__file__), kernel, *programs])
-    announce = f"Ubuntu {VERSIONS[suite]} (downloads about 250 MB)"
-    made = cache.entry(f"ubuntu-{suite}-{key}", partial(_make, suite, releases, kernel), announce)
-    (site / "ubuntu").symlink_to(made / "ubuntu")
+    key = cache.key([system.suite.encode(), Path(__file__), Path(packages.__file__), kernel, *programs])
+    announce = f"{system.title} as a node (downloads about 250 MB)"
+    made = cache.entry(f"system-{system.suite}-{key}", partial(_make, system, releases, kernel), announce)
+    (site / system.name).symlink_to(made / system.name)
     (site / local.archive["file"]).symlink_to(Path(local.site) / local.archive["file"])
     new, old = (release.version for release in releases)
-    return Image(str(made / "disk.raw"), str(site), (made / "fingerprint").read_text(), local.archive, "ubuntu", new, old)
+    return Image(str(made / "disk.raw"), str(site), (made / "fingerprint").read_text(), local.archive, system.name, new, old)
 
 
-def _releases(suite: str) -> list[UbuntuDocker]:
+def _releases(system: System) -> list[PackagedDocker]:
     """The newer Docker, and the one that nodes are moved to."""
     releases = []
     for release in (origin.release for origin in docker_site.ORIGINS):
         names = (f"{name}-{release.partition('.')[0]}" for name in ("dockerd", "docker-proxy", "docker"))
         daemon, proxy, client = map(get.path, names)
-        releases.append(UbuntuDocker(release, daemon, proxy, client, suite))
+        releases.append(PackagedDocker(release, daemon, proxy, client, system))
     return releases
 
 
-def _make(suite: str, releases: list[UbuntuDocker], kernel: Path, folder: Path) -> None:
-    (folder / "fingerprint").write_text(_repository(suite, releases, folder))
-    keyring = _keyring(folder)
+def _make(system: System, releases: list[PackagedDocker], kernel: Path, folder: Path) -> None:
+    (folder / "fingerprint").write_text(_repository(system, releases, folder))
     docker = folder / "docker.asc"  # apt reads an armoured key only from a file that ends so
-    shutil.copyfile(folder / "ubuntu" / "gpg", docker)
+    shutil.copyfile(folder / system.name / "gpg", docker)
     root = folder / "root"
-    included = [*PACKAGES, *ADDED[suite], "containerd.io", *(f"{name}={releases[0].version}" for name in rootfs.DOCKER)]
+    docker_packages = [f"{name}={releases[0].version}" for name in rootfs.DOCKER]
+    included = ",".join([*PACKAGES, *system.packages, "containerd.io", *docker_packages])
     options = ['APT::Sandbox::User "root"', *rootfs.transfer_options(packages.run(["apt-config", "dump"]))]
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--architectures={ARCHITECTURE}", f"--keyring={keyring}"]
-    command += [f"--include={','.join(included)}", *(f"--aptopt={option}" for option in options)]
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--architectures={ARCHITECTURE}", f"--include={included}"]
+    command += [f"--aptopt={option}" for option in options]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale")]
-    command += [suite, str(root), *(f"deb {ARCHIVE} {suite}{pocket} main universe" for pocket in ("", "-updates"))]
-    command += [f"deb [signed-by={docker}] copy://{folder / 'ubuntu'} {suite} {COMPONENT}"]
+    suite, archives = system.suite, _archives(system, folder)
+    command += [suite, str(root), *archives, f"deb [signed-by={docker}] copy://{folder / system.name} {suite} {COMPONENT}"]
     environment = {**os.environ, "PATH": packages.TOOL_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     log = folder / "mmdebstrap.log"
     with log.open("wb") as output:
@@ -106,9 +125,21 @@ def _make(suite: str, releases: list[UbuntuDocker], kernel: Path, folder: Path) 
     shutil.rmtree(root)
 
 
-def _repository(suite: str, releases: list[UbuntuDocker], folder: Path) -> str:
-    """Write `folder/ubuntu`, signed, as `packages.build_repository` does for Debian; return the key's fingerprint."""
-    repository = folder / "ubuntu"
+def _archives(system: System, folder: Path) -> list[str]:
+    """Where the system's own packages come from, as lines of apt."""
+    if system.name == "debian":
+        mirror = rootfs.debian_mirror(
+            packages.run(["apt-get", "indextargets", "--format", rootfs.LISTING, "Created-By: Packages"])
+        )
+        return [f"deb {mirror} {system.suite} main"]
+    trusted = f"signed-by={_keyring(folder)}"
+    return [f"deb [{trusted}] {UBUNTU} {system.suite}{pocket} main universe" for pocket in ("", "-updates")]
+
+
+def _repository(system: System, releases: list[PackagedDocker], folder: Path) -> str:
+    """Write the folder of the system's name, signed, as `packages.build_repository` does for the local image; return the key's
+    fingerprint."""
+    repository, suite = folder / system.name, system.suite
     work = folder / "work"
     work.mkdir()
     place = repository / "dists" / suite
