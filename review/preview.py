@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from clusterkit.api.kubeconfig import MADE_UP_SERVER
 from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
@@ -38,7 +39,7 @@ def dumped(document: Mapping[str, Any]) -> str:
 
 
 def kubeconfig(context: str) -> str:
-    """A kubeconfig whose cluster cannot exist: no host ever gets a name in `.invalid` (RFC 2606)."""
+    """A kubeconfig whose cluster cannot exist, and is not asked anything."""
     named: dict[str, Any] = {"name": MADE_UP}
     return json.dumps(
         {
@@ -46,7 +47,7 @@ def kubeconfig(context: str) -> str:
             "kind": "Config",
             "current-context": context,
             "contexts": [{"name": context, "context": {"cluster": MADE_UP, "user": MADE_UP}}],
-            "clusters": [{**named, "cluster": {"server": "https://made-up.invalid"}}],
+            "clusters": [{**named, "cluster": {"server": MADE_UP_SERVER}}],
             "users": [{**named, "user": {"token": MADE_UP}}],
         }
     )

@@ -11,13 +11,16 @@ from stacks.model import Kubernetes
 
 
 def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:
-    """Names of namespace and class; the name of an adopted one is known once it is found on the cluster.
+    """Names of namespace and class; the name of an adopted one is known once it is found on the cluster, or where there is no
+    cluster to look at (`kubeconfig` resolves to None).
 
     The provider's own error says only that the object does not exist.
     """
 
     def adopt_existing(kind: str, name: str, adopt: bool, setting: str) -> pulumi.Input[str]:
-        async def look(text: str) -> str:
+        async def look(text: str | None) -> str:
+            if text is None:
+                return name
             try:
                 await read_in_thread(lambda: reader(text, kubernetes.context).require(kind, name, setting))
             except NodeError as error:
@@ -35,12 +38,14 @@ def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[s
 
 
 def guardable(kubernetes: Kubernetes, kubeconfig: Any) -> Any:
-    """The kubeconfig, known once its API server is seen to know the kind of the guard.
+    """The kubeconfig, known once its API server is seen to know the kind of the guard, or where it resolves to None.
 
     The guard is made after Kata is on the nodes, whose container runtimes kata-deploy restarts.
     """
 
-    async def look(text: str) -> bool:
+    async def look(text: str | None) -> bool:
+        if text is None:
+            return False
         try:
             await read_in_thread(lambda: reader(text, kubernetes.context).require_policies())
         except NodeError as error:

@@ -5,9 +5,10 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pulumi.output import UNKNOWN
 
 from clusterkit import images
-from clusterkit.api.kubeconfig import login
+from clusterkit.api.kubeconfig import MADE_UP_SERVER, login
 from components import (
     JoiningNodes,
     JoiningNodesArgs,
@@ -67,6 +68,11 @@ def server_of(kubeconfig: str, context: str | None) -> str:
         raise pulumi.RunError(error.sentence()) from None
 
 
+def is_made_up(server: str) -> bool:
+    """Whether there is no cluster: a preview without the stack's secrets has a kubeconfig made up (review/preview.py)."""
+    return pulumi.runtime.is_dry_run() and server == MADE_UP_SERVER
+
+
 def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes: Nodes) -> Sandboxes | None:
     """Kata, RuntimeClass, guard, namespace, PodTemplate and proof, in this order; None where the stack has no cluster."""
     kubernetes = config.kubernetes
@@ -77,13 +83,18 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
     if kubernetes.cluster == "local":
         cluster = LocalCluster("cluster", {"directory": str(state_folder() / "cluster")})
         reached = {"kubeconfig": cluster.kubeconfig}
+        readable: pulumi.Output[Any] = cluster.kubeconfig
     else:
         assert kubeconfig
         # Known only after the proofs, so that a preview of a new stack contacts no cluster; with the identifier, a
         # kubeconfig that is unknown in a preview does not look like another cluster.
         proven = together([kubeconfig, nodes.evidence]).apply(lambda values: values[0])
         identifier = pulumi.Output.unsecret(kubeconfig).apply(lambda text: server_of(text, kubernetes.context))
-        reached = {"kubeconfig": proven, "context": kubernetes.context, "cluster_identifier": identifier}
+        both = pulumi.Output.all(proven, identifier)
+        # Where there is no cluster, nothing is asked of it. What only checks it passes, and shows what it would make.
+        known: pulumi.Output[Any] = both.apply(lambda values: UNKNOWN if is_made_up(values[1]) else values[0])
+        readable = both.apply(lambda values: None if is_made_up(values[1]) else values[0])
+        reached = {"kubeconfig": known, "context": kubernetes.context, "cluster_identifier": identifier}
     # By server-side apply, creating an object would take over one that exists; labelling one that exists needs it.
     provider = k8s.Provider("cluster", enable_server_side_apply=False, **reached)
     adopting = k8s.Provider("cluster-adopting", **reached) if kubernetes.adopt_namespace else provider
@@ -92,10 +103,10 @@ def sandboxes(config: StackConfig, kubeconfig: pulumi.Output[str] | None, nodes:
         depends_on=[nodes.pool] if nodes.pool else [],
         deleted_with=cluster.server if cluster else None,
     )
-    deployed = kata_deploy(config, reached["kubeconfig"], after)
+    deployed = kata_deploy(config, readable, after)
     if deployed:
         after = pulumi.ResourceOptions.merge(after, pulumi.ResourceOptions(depends_on=[deployed]))
-    named = adopted(kubernetes, reached["kubeconfig"])
+    named = adopted(kubernetes, readable)
     kata_class = KataRuntimeClass("kata", {**class_args(kubernetes, config), "runtime_class": named["runtime_class"]}, after)
     labelled = node_labels(config, reached, nodes)
     admitted: SandboxGuardArgs = {

@@ -33,6 +33,8 @@ from nodekit.rules.text import printable
 if TYPE_CHECKING:
     from kubernetes import client
 
+MADE_UP_SERVER = "https://made-up.invalid"
+"""The API server of a kubeconfig that stands for one which a preview has not got: no host has a name in `.invalid` (RFC 2606)."""
 PLUGIN_SECONDS = 60
 """Bound on a login plugin; those of the clouds ask their service once."""
 PLUGIN_LIMIT = 1 << 20

@@ -14,6 +14,7 @@ from unittest import mock
 import pulumi
 import pytest
 import yaml
+from pulumi.output import Unknown
 
 from clusterkit import pod, pod_proof, proof_guard
 from clusterkit.api import cluster_reader
@@ -23,6 +24,7 @@ from delivery import login
 from delivery.scripts import sent
 from nodekit.errors import NodeError
 from nodekit.scripts import ladder_script, script
+from review import preview as review_preview
 from stacks import adoption
 from tests.components.recorder import ON_THE_CLUSTER, Recorder, desired, run, states
 
@@ -439,6 +441,37 @@ def test_kata_comes_to_no_node_of_a_cluster_that_is_too_old_for_the_guard(monkey
     with pytest.raises(pulumi.RunError, match=r"it knows no policies\. Update the cluster.*\[cluster-too-old\]"):
         stack(config, preview, secrets={"kubeconfig": KUBECONFIG})
     assert not charts
+
+
+MADE_UP = review_preview.kubeconfig("c")
+
+
+def test_preview_without_the_secrets_asks_no_cluster_and_shows_what_it_would_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: the comment on a pull request of each stack without nodes over SSH, whose preview failed with the cluster that the
+    made-up kubeconfig does not lead to."""
+
+    def asked(*_: object) -> None:
+        raise NodeError("cluster-too-old", "it was asked")
+
+    for module, name in ((kata_deploy, "cluster"), (adoption, "reader"), (kata_proof, "reader")):
+        monkeypatch.setattr(module, name, asked)
+    config: dict[str, Any] = {
+        "kata": {"kernelParams": ["sysctl.user.max_user_namespaces=9000"]},
+        "kubernetes": {
+            "kataDeploy": {"k8sDistribution": "k3s"},
+            "adoptNamespace": True,
+            "namespace": "boxes",
+            "proof": {"selector": "a=b", "image": "proof@sha256:0"},
+        },
+    }
+    previewed = stack(config, preview=True, secrets={"kubeconfig": MADE_UP}).by_name
+    assert "max_user_namespaces=9000" in json.dumps(previewed["kata-deploy-release"].inputs["values"])
+    assert previewed["sandbox-template"].inputs["metadata"]["namespace"] == "boxes"
+    assert "proof-evidence" in previewed and not [name for name in previewed if name.startswith("proof-one")]
+    assert isinstance(previewed["cluster"].inputs["kubeconfig"], Unknown)  # so that the plugin dials nothing
+    for preview, kubeconfig in ((False, MADE_UP), (True, KUBECONFIG)):
+        with pytest.raises(pulumi.RunError, match="it was asked"):
+            stack(config, preview, secrets={"kubeconfig": kubeconfig})
 
 
 def test_adopted_objects_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,24 @@ def test_fork_without_any_secret_gets_its_comment(clone: Path, tmp_path: Path, g
 
 
 @engine
+def test_stack_that_only_its_cluster_could_be_asked_about_gets_its_comment(clone: Path, tmp_path: Path, github: GitHub) -> None:
+    """The made-up kubeconfig leads to no cluster: the preview was red, and the comment said that this one does not answer."""
+    file = clone / "stacks" / "Pulumi.lab.yaml"
+    kubernetes = {"kataDeploy": {}, "adoptNamespace": True, "proof": {"selector": "a=b", "image": "proof@sha256:0"}}
+    for message, cpu in (("base", "1"), ("head", "2")):
+        config = {"kata-nodes:kubernetes": {**kubernetes, "pod": {"cpu": cpu}}}
+        file.write_text(json.dumps({"config": config}))
+        git(clone, "add", file)
+        git(clone, "commit", "--quiet", "--message", message)
+    script(clone, "preview", "lab", 7, tmp_path / "uploads")
+    subprocess.run([sys.executable, "-m", "review.post", tmp_path / "uploads"], cwd=clone, check=True)
+    ((_, _, body),) = github.writes()
+    assert "Nodes (0): **no change** · Cluster: **1 to change** · Other resources: **no change**" in body["body"]
+    assert "change `PodTemplate` `nested-sandbox`" in body["body"] and "No node, cluster or state was asked." in body["body"]
+    git(clone, "reset", "--quiet", "--hard", "HEAD^^")
+
+
+@engine
 def test_local_stack_is_previewed_and_compared_at_one_place(clone: Path, tmp_path: Path, github: GitHub) -> None:
     git(clone, "commit", "--quiet", "--allow-empty", "--message", "head")
     script(clone, "preview", "local", 7, tmp_path / "uploads")
