@@ -10,7 +10,28 @@ import yaml
 
 class AsPulumi(yaml.SafeLoader):
     """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
-    text, and `1e3` is a number. As there, a key that stands twice is an error."""
+    text, and `1e3` is a number. As there, a key that stands twice is an error, and so is an anchor within itself."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.unfinished: list[str] = []
+        """Anchors of the nodes that are being read."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """The node; raises yaml.composer.ComposerError for one within itself, in which whoever reads it would go on for ever. An
+        anchor that stands twice counts from there on."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor: str | None = getattr(event, "anchor", None)
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias and anchor in self.unfinished:
+            raise yaml.composer.ComposerError(None, None, f"the value of anchor {anchor!r} contains itself", event.start_mark)
+        if anchor is None or is_alias:
+            return super().compose_node(parent, index)
+        self.anchors.pop(anchor, None)
+        self.unfinished.append(anchor)
+        node = super().compose_node(parent, index)
+        self.unfinished.pop()
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """The mapping as it is written; raises yaml.constructor.ConstructorError for a key that stands twice."""

@@ -47,3 +47,14 @@ def test_keys_that_come_from_an_anchor_may_be_set_again() -> None:
 def test_text_that_is_written_is_read_as_text(text: str) -> None:
     """A machine may be named so, as those whose names are hexadecimal are."""
     assert loaded(dumped({"address": text})) == {"address": text} == yaml.safe_load(dumped({"address": text}))
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: {c: *a}}", "a: &a [1]\nb: &a [*a]"])
+def test_value_that_contains_itself_is_refused_as_the_engine_does(text: str) -> None:
+    """Whoever walks through it comes to no end: the preview of a pull request ended with a traceback."""
+    with pytest.raises(yaml.YAMLError, match="the value of anchor 'a' contains itself"):
+        loaded(text)
+
+
+def test_anchor_that_stands_twice_counts_from_there_on_as_for_the_engine() -> None:
+    assert loaded("a: &x 1\nb: *x\nc: &x [2, &y 3]\nd: [*x, *y, *y]") == {"a": 1, "b": 1, "c": [2, 3], "d": [[2, 3], 3, 3]}
