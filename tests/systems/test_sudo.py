@@ -21,6 +21,6 @@ from tests.delivery.test_as_root import (
     test_wrong_password_is_tried_once_and_reported,
 )
 from tests.nightly import LONG_FORMS
-from tests.nodekit.systems import built
+from tests.systems.images import built
 
 pytestmark = [pytest.mark.debian, LONG_FORMS, pytest.mark.timeout(900)]

@@ -6,7 +6,6 @@ import pytest
 
 from tests.nightly import LONG_FORMS
 from tests.nodekit.debian_node import Image
-from tests.nodekit.systems import NOBLE, image
 from tests.nodekit.test_container_proof import (
     climb,
     node,
@@ -14,6 +13,7 @@ from tests.nodekit.test_container_proof import (
     test_a_limit_of_zero_fails,
     test_a_whole_node_passes_in_a_container_too,
 )
+from tests.systems.images import NOBLE, image
 
 pytestmark = [pytest.mark.debian, pytest.mark.guest, LONG_FORMS, pytest.mark.timeout(900)]
 

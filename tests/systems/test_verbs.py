@@ -11,7 +11,6 @@ import pytest
 
 from tests.nightly import LONG_FORMS
 from tests.nodekit.debian_node import DebianNode, Image, booted
-from tests.nodekit.systems import built
 from tests.nodekit.test_debian_node import (
     test_a_docker_that_was_stopped_and_disabled_is_so_again,
     test_a_kill_at_any_point_of_docker_is_repaired_by_the_next_run,
@@ -21,6 +20,7 @@ from tests.nodekit.test_debian_node import (
     test_status_reports_everything_to_an_ordinary_user_and_changes_nothing,
     test_what_an_interrupted_dpkg_left_is_finished_first,
 )
+from tests.systems.images import built
 
 pytestmark = [pytest.mark.debian, LONG_FORMS, pytest.mark.timeout(2400)]
 
