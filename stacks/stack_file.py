@@ -18,8 +18,10 @@ class AsPulumi(yaml.SafeLoader):
         """Anchors of the nodes that are being read."""
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """The node; raises yaml.composer.ComposerError for one within itself, in which whoever reads it would go on for ever. An
-        anchor that stands twice counts from there on."""
+        """The node; raises yaml.composer.ComposerError for one that contains itself, which no reader could walk through.
+
+        An anchor that stands twice counts from there on.
+        """
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor: str | None = getattr(event, "anchor", None)
         is_alias = isinstance(event, yaml.AliasEvent)

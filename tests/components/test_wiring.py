@@ -450,11 +450,11 @@ def test_preview_without_the_secrets_asks_no_cluster_and_shows_what_it_would_mak
     """Lost: the comment on a pull request of each stack without nodes over SSH, whose preview failed with the cluster that the
     made-up kubeconfig does not lead to."""
 
-    def asked(*_: object) -> None:
+    def contacted(*_: object) -> None:
         raise NodeError("cluster-too-old", "it was asked")
 
     for module, name in ((kata_deploy, "cluster"), (adoption, "reader"), (kata_proof, "reader")):
-        monkeypatch.setattr(module, name, asked)
+        monkeypatch.setattr(module, name, contacted)
     config: dict[str, Any] = {
         "kata": {"kernelParams": ["sysctl.user.max_user_namespaces=9000"]},
         "kubernetes": {

@@ -51,7 +51,7 @@ def test_text_that_is_written_is_read_as_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: {c: *a}}", "a: &a [1]\nb: &a [*a]"])
 def test_value_that_contains_itself_is_refused_as_the_engine_does(text: str) -> None:
-    """Whoever walks through it comes to no end: the preview of a pull request ended with a traceback."""
+    """No reader could walk through it: the preview of a pull request ended with a traceback."""
     with pytest.raises(yaml.YAMLError, match="the value of anchor 'a' contains itself"):
         loaded(text)
 

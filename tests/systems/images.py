@@ -83,11 +83,11 @@ def image(system: System, site: Path) -> Image:
     programs = [path for release in releases for path in release.files.values()]
     key = cache.key([system.suite.encode(), Path(__file__), Path(packages.__file__), kernel, *programs])
     announce = f"{system.title} as a node (downloads about 250 MB)"
-    made = cache.entry(f"system-{system.suite}-{key}", partial(_make, system, releases, kernel), announce)
-    (site / system.name).symlink_to(made / system.name)
+    folder = cache.entry(f"system-{system.suite}-{key}", partial(_make, system, releases, kernel), announce)
+    (site / system.name).symlink_to(folder / system.name)
     (site / local.archive["file"]).symlink_to(Path(local.site) / local.archive["file"])
     new, old = (release.version for release in releases)
-    return Image(str(made / "disk.raw"), str(site), (made / "fingerprint").read_text(), local.archive, system.name, new, old)
+    return Image(str(folder / "disk.raw"), str(site), (folder / "fingerprint").read_text(), local.archive, system.name, new, old)
 
 
 def _releases(system: System) -> list[PackagedDocker]:
