@@ -500,7 +500,7 @@ def _undo(
             docker.service("restart" if is_outdated(root, docker.ask(root)) else "reload-or-restart")
     with suppress(NodeError):
         docker.stop_orphans()
-        docker.bring_units_back(units)
+        docker.bring_units_back(root, units)
     if TELLING_RECORD not in earlier:  # otherwise the file of an earlier run is still to be read
         change.forget(TELLING_RECORD)
 

@@ -194,7 +194,8 @@ def _service(root: Path) -> None:
         return
     if is_outdated(root, answer := docker.ask(root)):
         # The scripts of packages restart no dockerd where policy-rc.d forbids it.
-        _restart(root, answer, "dockerd restarts, in the version of its package")
+        with suppress(NodeError):
+            docker.restart(root, answer, "dockerd restarts, in the version of its package")
         return
     with suppress(NodeError), step("dockerd reads its configuration again"):
         docker.service("reload")
@@ -204,15 +205,8 @@ def _service(root: Path) -> None:
             return
     if runtime in (answer := docker.ask(root)).runtimes:
         # A reload adds runtimes and takes none away (moby, daemon/reload_unix.go) [measured].
-        _restart(root, answer, "dockerd restarts, to forget the Kata runtime")
-
-
-def _restart(root: Path, answer: docker.Answer, title: str) -> None:
-    """Restart the dockerd that gave this answer, and say which containers that stops."""
-    if running := docker.running_containers(root, answer):
-        say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
-    with suppress(NodeError), step(title):
-        docker.service("restart")
+        with suppress(NodeError):
+            docker.restart(root, answer, "dockerd restarts, to forget the Kata runtime")
 
 
 def _units(this: _Run) -> None:
@@ -229,7 +223,7 @@ def _units(this: _Run) -> None:
             if unit in known and known[unit].enabled == "enabled" and now.enabled in ("disabled", "masked"):
                 this.leave(f"unit {unit}", f"{now.enabled} by somebody since")
                 del known[unit]
-        this.restored += [f"unit {unit}" for unit in docker.bring_units_back(known)]
+        this.restored += [f"unit {unit}" for unit in docker.bring_units_back(this.root, known)]
 
 
 def _modules(this: _Run) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
 from nodekit.host.process import run
-from nodekit.progress import step
+from nodekit.progress import say, step
 from nodekit.rules.docker.daemon_json import PATH
 from nodekit.rules.text import printable
 
@@ -22,7 +22,8 @@ POLL = 0.2
 """Seconds between two questions while dockerd comes up."""
 SOCKET = "run/docker.sock"
 """Where dockerd listens on the node, whatever context or DOCKER_HOST a root user has."""
-UNITS = ("docker.socket", "docker.service", "containerd.service")
+SOCKET_UNIT, SERVICE_UNIT = "docker.socket", "docker.service"
+UNITS = (SOCKET_UNIT, SERVICE_UNIT, "containerd.service")
 """What a change of packages may start, stop or enable."""
 CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
 """What `/info` has among `DriverStatus` where images and containers lie in containerd's image store."""
@@ -197,12 +198,12 @@ def stop_orphans() -> list[str]:
 
 def refuse_masked(units: Mapping[str, Unit]) -> None:
     """Raise NodeError `docker-unreachable` where somebody has masked dockerd's unit, so that nothing starts it again."""
-    unit = units.get("docker.service")
+    unit = units.get(SERVICE_UNIT)
     if unit is not None and unit.enabled.startswith("masked"):
         raise NodeError("docker-unreachable", "docker.service is masked, so that dockerd could not be started after a change")
 
 
-def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
+def bring_units_back(root: Path, before: Mapping[str, Unit]) -> list[str]:
     """Put units that are still there back as they were; the names of those that changed. Raises NodeError `command-failed`."""
     now = units()
     present = [name for name in before if name in now]
@@ -212,26 +213,50 @@ def bring_units_back(before: Mapping[str, Unit]) -> list[str]:
         "stop": [name for name in present if now[name].active and not before[name].active],
         "start": [name for name in present if before[name].active and not now[name].active],
     }
+    socket_verb = next((verb for verb in ("stop", "start") if SOCKET_UNIT in todo[verb] and _runs_on(before, now)), None)
+    if socket_verb is not None:
+        todo[socket_verb].remove(SOCKET_UNIT)
     for verb, names in todo.items():
         if names:
             with step(f"systemctl {verb} {' '.join(names)}"):
                 run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")
             reach("service-told")
+    if socket_verb == "start":
+        restart(root, ask(root), f"dockerd restarts, for {SOCKET_UNIT} to run again")
+        todo["start"].append(SOCKET_UNIT)
     return sorted({name for names in todo.values() for name in names})
+
+
+def _runs_on(before: Mapping[str, Unit], now: Mapping[str, Unit]) -> bool:
+    """Whether dockerd ran before and runs now, so that its socket can be neither stopped nor started alone.
+
+    Stopping the socket stops dockerd, which requires it; and systemd refuses to start a socket whose service runs
+    (src/core/socket.c, `socket_start`). dockerd runs on without its socket unit where the two jobs of `systemctl restart
+    docker.service docker.socket`, of Docker's packages, cross [measured on Ubuntu 22.04, systemd 249].
+    """
+    return all(SERVICE_UNIT in units and units[SERVICE_UNIT].active for units in (before, now))
 
 
 def allow_starts() -> None:
     """Have systemd forget how often dockerd was started: packages, a roll-back and we may need more than three a minute."""
-    run(["systemctl", "reset-failed", "docker.service"], timeout=CALL_TIMEOUT, check=False)
+    run(["systemctl", "reset-failed", SERVICE_UNIT], timeout=CALL_TIMEOUT, check=False)
 
 
 def service(verb: str) -> None:
     """`start`, `reload`, `restart` or `reload-or-restart` dockerd; raises NodeError `command-failed` or `command-timeout`."""
     allow_starts()
     try:
-        run(["systemctl", verb, "docker.service"], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
+        run(["systemctl", verb, SERVICE_UNIT], timeout=HEALTH_TIMEOUT, status="systemctl status docker")
     except NodeError as error:
         if error.code != "tool-missing":  # after a roll-back, only the log shows why
             error.message = f"{error.message.rstrip('.')}; its log ends: {_log()}"
         raise
     reach("service-told")
+
+
+def restart(root: Path, answer: Answer, title: str) -> None:
+    """Restart the dockerd that gave this answer, and say which containers that stops. Raises as `service`."""
+    if running := running_containers(root, answer):
+        say(f"dockerd restarts: these running containers stop: {', '.join(running)}")
+    with step(title):
+        service("restart")

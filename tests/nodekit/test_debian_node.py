@@ -85,6 +85,37 @@ def test_a_docker_that_was_stopped_and_disabled_is_so_again(node: DebianNode) ->
     assert (Outside.of(node), units()) == (before, stopped)
 
 
+def kill_socket(node: DebianNode) -> None:
+    """Leave docker.service running without its socket unit, as `systemctl restart docker.service docker.socket` of a package's
+    scripts does now and then (systemd 249, two jobs that cross)."""
+    node.ask("systemctl", "stop", "--job-mode=ignore-dependencies", "docker.socket")
+    assert active(node) == ["inactive", "active"]
+
+
+def active(node: DebianNode) -> list[str]:
+    """How docker.socket and docker.service are."""
+    return node.run("systemctl", "is-active", "docker.socket", "docker.service").stdout.split()
+
+
+def test_a_docker_whose_socket_a_package_lost_has_it_again(node: DebianNode) -> None:
+    """systemd refuses to start a socket whose service runs. Lost if this fails: a restore that fails on Ubuntu 22.04."""
+    changed(node)
+    before = node.packages()
+    assert node.nodekit("restore", {"node": "n1"}, "packages-marked:1").returncode == -signal.SIGKILL
+    assert node.packages() != before
+    kill_socket(node)
+    assert "unit docker.socket" in node.succeed("restore", {"node": "n1"})["restored"]  # type: ignore[operator]
+    assert active(node) == ["active", "active"] and node.ask("docker", "info", "--format", "{{.ServerVersion}}")
+
+
+def test_a_docker_that_ran_without_its_socket_runs_after_restore(node: DebianNode) -> None:
+    """Lost if this fails: stopping the socket, as it was before, takes dockerd with it."""
+    kill_socket(node)
+    node.succeed("docker", node.docker())
+    node.succeed("restore", {"node": "n1"})
+    assert active(node)[1] == "active" and node.ask("docker", "info", "--format", "{{.ServerVersion}}")
+
+
 def test_python3_apt_is_not_needed(node: DebianNode) -> None:
     assert "No module named 'apt'" in node.run("python3", "-c", "import apt").stderr
     assert node.succeed("docker", node.docker())["version"] == "27.5.1"

@@ -670,7 +670,7 @@ def test_a_restart_that_fails_names_the_unit_to_look_at(tmp_path: Path, monkeypa
     stopped = {name: docker.Unit(False, "enabled") for name in unit}
     for call, status_of in (
         (lambda: kata_handler._tell("k3s.service"), "systemctl status k3s.service"),
-        (lambda: docker.bring_units_back(stopped), "systemctl status docker.socket docker.service"),
+        (lambda: docker.bring_units_back(tmp_path, stopped), "systemctl status docker.socket docker.service"),
     ):
         with pytest.raises(NodeError) as caught:
             call()

@@ -12,7 +12,9 @@ import pytest
 from tests.nightly import LONG_FORMS
 from tests.nodekit.debian_node import DebianNode, Image, booted
 from tests.nodekit.test_debian_node import (
+    test_a_docker_that_ran_without_its_socket_runs_after_restore,
     test_a_docker_that_was_stopped_and_disabled_is_so_again,
+    test_a_docker_whose_socket_a_package_lost_has_it_again,
     test_a_kill_at_any_point_of_docker_is_repaired_by_the_next_run,
     test_a_kill_at_any_point_of_restore_is_repaired_by_the_next_run,
     test_a_package_that_cannot_be_configured_is_named_and_the_node_is_as_it_was,
