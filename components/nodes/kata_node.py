@@ -120,17 +120,21 @@ def _sum(text: str) -> str:
 
 def reached(connection: Connection) -> dict[str, pulumi.Input[Any]]:
     """How the node is dialed, for people who read a preview: every command has it too, as a part of a secret that two previews
-    show alike."""
+    show alike. A private key in the place of a host key is refused before it is shown."""
     bastion = connection.get("bastion")
+
+    def public_half(host_key: pulumi.Input[str]) -> pulumi.Input[str]:
+        return derived(reporting_refusals(lambda key: key and login.public_half(key)), host_key)
+
     return {
         "address": connection["address"],
         "port": set_or(connection.get("port"), login.SSH_PORT),
         "user": set_or(connection.get("user"), ROOT),
-        "hostKey": connection["host_key"],
+        "hostKey": public_half(connection["host_key"]),
         "bastionAddress": bastion["address"] if bastion else None,
         "bastionPort": set_or(bastion.get("port"), login.SSH_PORT) if bastion else None,
         "bastionUser": bastion["user"] if bastion else None,
-        "bastionHostKey": bastion["host_key"] if bastion else None,
+        "bastionHostKey": public_half(bastion["host_key"]) if bastion else None,
     }
 
 

@@ -203,6 +203,26 @@ def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
     assert instances.by_name["aws-0-instance"].is_secret("userData")
 
 
+@pytest.mark.parametrize("make", [lambda key: key, pulumi.Output.secret], ids=["plain", "output"])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"private_key": "KEY"}, "is set without its public key"),
+        ({"public_key": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"}, "is a private key"),
+        ({"public_key": ""}, "holds nothing"),
+    ],
+)
+def test_login_key_that_no_instance_could_use_is_refused_in_a_preview(keys: dict[str, str], words: str, make: Any) -> None:
+    """The pool made a pair of its own, and the private key was never used."""
+
+    def program() -> None:
+        AwsNodes("pool", {**PROGRAMS["AwsNodes"][0], **{key: make(value) for key, value in keys.items()}})  # type: ignore[typeddict-item]
+
+    with pytest.raises(pulumi.RunError, match=words) as refused:
+        run(program, preview=True)
+    assert "MHcCAQEE" not in str(refused.value)
+
+
 def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder) -> None:
     tagged = {"Instance", "SecurityGroup", "KeyPair", "LaunchTemplate", "Role", "InstanceProfile"}
     seen = set()
