@@ -281,9 +281,10 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
 def test_value_of_another_shape_is_refused_and_not_taken_for_an_empty_record(changed: dict[str, Any], sentence: str) -> None:
     """A program in JavaScript that sets `kata: "go"` got the defaults, and no message."""
     inputs = {"machines": [], "first": MACHINE, "count": 1.0, "plain": True, **changed}
-    with pytest.raises(InputPropertyError) as caught:
-        resolved(lambda: arguments(**inputs))
-    assert caught.value.reason == sentence
+    for make in (lambda value: value, pulumi.Output.from_input):
+        with pytest.raises(InputPropertyError) as caught:
+            resolved(lambda make=make: arguments(**{**inputs, **{key: make(value) for key, value in changed.items()}}))
+        assert caught.value.reason == sentence
 
 
 def sent(error: InputPropertiesError) -> str:
