@@ -13,7 +13,7 @@ from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
 from components.plain import derived, set_or
-from components.plugin_resource import PluginResource
+from components.plugin_resource import PluginResource, known
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_NODES, whole
 from delivery import login
@@ -113,9 +113,10 @@ class AwsNodes(pulumi.ComponentResource):
                 ),
                 outputs=["publicIp", "privateIp"],
             )
-            addresses = (public_address, instance.output("publicIp"), instance.output("privateIp"))
+            # Without a public address, there need not be a value of it.
+            addresses = (public_address, instance.recorded("publicIp"), instance.recorded("privateIp"))
             connection: Connection = {
-                "address": pulumi.Output.all(*addresses).apply(lambda values: str(values[1] if values[0] else values[2])),
+                "address": pulumi.Output.all(*addresses).apply(lambda values: known(values[1] if values[0] else values[2])),
                 "user": set_or(args.get("user"), ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,

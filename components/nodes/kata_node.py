@@ -251,7 +251,7 @@ class KataNode(pulumi.ComponentResource):
 
         def read(step: PluginResource, verb: str, value: Callable[[dict[str, Any]], Any]) -> pulumi.Output[Any]:
             """A value of the verb's result. Pulumi 3.255 and older has no text of a node that `--target` leaves out."""
-            return step.output("stdout").apply(
+            return step.recorded("stdout").apply(
                 reporting_refusals(lambda text: UNKNOWN if text is None and not gone else value(result(text, verb)))
             )
 
@@ -291,7 +291,7 @@ class KataNode(pulumi.ComponentResource):
 
         async def seen_id() -> str:
             """The id of the machine that is about to be changed, as it was looked at."""
-            return str(result(await system.output("stdout").future() or "", "system")["machineId"])
+            return str(result(await system.recorded("stdout").future() or "", "system")["machineId"])
 
         script = sent("converge.sh", "delivery")
         install = f"{offset} {length} {script_digest} {CONVERGE_SECONDS} {uploaded} {program} {digest} {owner}"
