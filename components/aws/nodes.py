@@ -37,7 +37,7 @@ class AwsNodesArgs(TypedDict):
     public_key: NotRequired[pulumi.Input[str]]
     """Public login key. Without it the pool makes a pair, whose private half is in the stack's state as a secret."""
     private_key: NotRequired[pulumi.Input[str]]
-    """Private half of `public_key` (secret), and set only with that; without it the SSH agent is asked."""
+    """Private half of the public login key (secret), and set only with that; without it the SSH agent is asked."""
     docker: NotRequired[DockerSettings]
     """Docker on every instance; by default 27.5.1, held."""
     kata: NotRequired[KataSettings]

@@ -25,7 +25,7 @@ class KataNodeLabelsArgs(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     machines: pulumi.Input[dict[str, pulumi.Input[str]]]
-    """Machine id of each machine (`machine_id` of a KataNode), by a name for messages."""
+    """Machine id of each machine, as a KataNode reports it, by a name for messages."""
     kata_version: NotRequired[pulumi.Input[str]]
     """Kata release, which decides which labels there are; by default 3.32.0."""
 

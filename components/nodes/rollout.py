@@ -27,9 +27,10 @@ class Rollout(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     canary: NotRequired[int]
-    """How many machines change first; by default 1. Plain, as is `batch`, because they decide what depends on what."""
+    """How many machines change first; by default 1. Plain, because it decides what depends on what."""
     batch: NotRequired[str]
-    """How many change at a time after that: a number, or a percentage of all; by default 10%, and one at least."""
+    """How many change at a time after that: a number, or a percentage of all; by default 10%, and one at least. Plain, because it
+    decides what depends on what."""
     drain_seconds: NotRequired[pulumi.Input[int]]
     """How long the pods of a node have to leave it, in seconds; by default 900."""
     evict_bare_pods: NotRequired[pulumi.Input[bool]]

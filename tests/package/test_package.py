@@ -14,6 +14,7 @@ import pytest
 import tomllib
 import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
+from pulumi.provider.experimental.util import camel_case
 from pulumi.provider.server import ProviderServicer
 
 from aws import ec2
@@ -110,12 +111,23 @@ def test_only_components_of_this_checkout_are_left_out() -> None:
 
 
 def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> None:
-    for name, definition in SCHEMA["resources"].items():
-        for key, value in definition.get("inputProperties", {}).items():
+    reasons = ("which resources there are", "what depends on what")
+    for name, definition in {**SCHEMA["resources"], **SCHEMA["types"]}.items():
+        for key, value in definition.get("inputProperties", definition["properties"]).items():
             # Of a record that is plain, every key takes outputs.
-            assert (
-                not value.get("plain") or "$ref" in value or "which resources there are" in " ".join(value["description"].split())
-            ), f"{name}.{key}"
+            words = " ".join(value["description"].split())
+            assert not value.get("plain") or "$ref" in value or any(reason in words for reason in reasons), f"{name}.{key}"
+
+
+def test_descriptions_name_keys_as_every_language_but_python_writes_them() -> None:
+    keys = {key for definition in (*SCHEMA["resources"].values(), *SCHEMA["types"].values()) for key in definition["properties"]}
+    keys |= {key for definition in SCHEMA["resources"].values() for key in definition["inputProperties"]}
+    keys.add("enableServerSideApply")  # of the Kubernetes provider
+    words = {where: re.findall(r"`([a-z]+(?:_[a-z]+)+)", definition["description"]) for where, definition in described()}
+    kata = {"kernel_params"}  # in Kata's own files
+    assert [
+        (where, word) for where, all_of in words.items() for word in all_of if camel_case(word) in keys and word not in kata
+    ] == []
 
 
 def test_every_published_component_has_a_program_with_fixed_inputs() -> None:
