@@ -25,7 +25,7 @@ class AwsNodesArgs(TypedDict):
     count: int
     """How many. Plain, because it decides which resources there are."""
     machine: AwsMachine
-    """What each of them is; they are spread over its subnets in turn."""
+    """What each of them is; they are spread over its subnets in turn, so another list of these replaces those that it moves."""
     user: NotRequired[pulumi.Input[str]]
     """Login user of the image; without it ubuntu."""
     ssh_from: pulumi.Input[list[str]]

@@ -33,7 +33,8 @@ class KataNodeLabelsArgs(TypedDict):
 class KataNodeLabels(pulumi.ComponentResource):
     """Sets the labels that a KataRuntimeClass selects by on each machine's node (`-NODE`), and removes them again.
 
-    A node that was deleted and has joined again under its name gets them again.
+    A node that was deleted and has joined again under its name gets them again. To come after the labels, use the output `nodes`:
+    which nodes there are is known later, so that in a Python program `depends_on` alone waits for none of them.
 
     Needs a provider with server-side apply, its default. A machine that is not a node of the cluster gets none, with a warning;
     a label that another owner set to something else is refused.

@@ -17,6 +17,7 @@ from pulumi.errors import InputPropertiesError, InputPropertyError
 from pulumi.provider.experimental.util import camel_case
 from pulumi.provider.server import ProviderServicer
 
+import components
 from aws import ec2
 from clusterkit import pod, rollout
 from components import package
@@ -99,6 +100,12 @@ def test_defaults_in_descriptions_are_those_of_the_rules() -> None:
 
 def test_every_component_gives_an_output_to_come_after() -> None:
     assert [name for name, definition in SCHEMA["resources"].items() if not definition["required"]] == []
+
+
+def test_python_programs_import_every_component_from_one_place() -> None:
+    """Lost if this fails: `from components import AwsNodes`."""
+    names = [component.__name__ for component in package.components()]
+    assert sorted({*names, *(f"{name}Args" for name in names)} - set(components.__all__)) == []
 
 
 def test_only_components_of_this_checkout_are_left_out() -> None:
