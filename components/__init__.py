@@ -1,5 +1,8 @@
 """Component resources for nodes whose Kata guests can run a nested sandbox; usable from any Pulumi program."""
 
+from components.aws.node_group import AwsNodeGroup, AwsNodeGroupArgs
+from components.aws.nodes import AwsNodes, AwsNodesArgs
+from components.aws.parts import AwsMachine
 from components.cluster.joining_nodes import JoiningNodes, JoiningNodesArgs
 from components.cluster.kata_deploy import KataDeploy, KataDeployArgs
 from components.cluster.kata_node_labels import KataNodeLabels, KataNodeLabelsArgs
@@ -17,6 +20,11 @@ from components.nodes.host_key import HostKey, HostKeyArgs
 from components.nodes.kata_node import KataNode, KataNodeArgs
 
 __all__ = [
+    "AwsMachine",
+    "AwsNodeGroup",
+    "AwsNodeGroupArgs",
+    "AwsNodes",
+    "AwsNodesArgs",
     "ExistingHost",
     "ExistingNodes",
     "ExistingNodesArgs",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from inspect import isawaitable
 from typing import Any, ForwardRef, NotRequired, TypeVar, Union, get_args, get_origin, is_typeddict
+from weakref import WeakKeyDictionary
 
 import pulumi
 
@@ -50,39 +51,49 @@ class Kind:
         return WORDS.get(self.base, WORDS[dict])
 
 
+_DEMANDED: WeakKeyDictionary[pulumi.Output[Any], tuple[Kind, bool, bool]] = WeakKeyDictionary()
+"""What outputs are held to already: a pool hands those of its arguments on to each of its nodes."""
+
+
 def checked(component: pulumi.ComponentResource, record: type[Args], name: str, args: Args) -> Args:
     """The arguments of the `component` with that name, without those that are None, which are left out.
 
     Raises ArgumentError where a required one is lacking, for one that `record` does not have, for one of another type, and for
     the output of a resource where the argument decides which resources there are. An output holds its value later, and raises
-    then. No message shows a value, which could be a secret.
+    then. What is awaited becomes an output: a coroutine can be awaited once, and a component reads some arguments several times.
+    No message shows a value, which could be a secret.
     """
     whole = Kind(record, later=False)
     result: Args = _checked(f"{type(component).__name__} {printable(str(name), 100)}", whole, {} if args is None else args, ())
     return result
 
 
-def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], required: bool = False) -> Any:
+def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], required: bool = False, is_item: bool = False) -> Any:
     if isinstance(value, pulumi.Output) or isawaitable(value):
         if not kind.later:
             plain = "a dict, whose values may be outputs," if is_typeddict(kind.base) else "a plain value,"
             raise ArgumentError(component, path, f"it must be {plain} not another resource's output")
-        if not required and kind.base not in (bool, list, dict):
+        demand = (kind, required, is_item)
+        if isinstance(value, pulumi.Output) and ((not required and kind.base in (int, Any)) or _DEMANDED.get(value) == demand):
             return value
 
         def known_later(known: Any) -> Any:
-            if known is None and required:
+            if known is None and (required or is_item):
                 raise ArgumentError(component, path, f"the output that it is set to holds nothing. Set it to {kind.words}")
             return None if known is None else _checked(component, kind, known, path, required)
 
         output: pulumi.Output[Any] = pulumi.Output.from_input(value)
-        return output.apply(known_later)
+        later = output.apply(known_later)
+        _DEMANDED[later] = demand
+        return later
     if is_typeddict(kind.base) and isinstance(value, Mapping):
         return _record(component, kinds_of(kind.base), kind.base.__required_keys__, value, path)
     if kind.base is list and isinstance(value, list | tuple):
-        return [_checked(component, kind.items or kind, item, _item(path, number)) for number, item in enumerate(value)]
+        items = kind.items or kind
+        return [_checked(component, items, item, _item(path, number), is_item=True) for number, item in enumerate(value)]
     if kind.base is dict and isinstance(value, Mapping):
-        return {key: _checked(component, kind.items or kind, item, (*path, str(key))) for key, item in value.items()}
+        items = kind.items or kind
+        return {key: _checked(component, items, item, (*path, str(key)), is_item=True) for key, item in value.items()}
     if (kind.base in WORDS and kind.base is not int and not isinstance(value, kind.base)) or is_typeddict(kind.base):
         quotes = ", in quotes" if kind.base is str and isinstance(value, int | float) else ""
         raise ArgumentError(component, path, f"it is of type {type(value).__name__}. Set it to {kind.words}{quotes}")

@@ -101,6 +101,8 @@ class PackageProvider(ComponentProvider):
         for key, value in later.items():
 
             def known(inner: Any, key: str = key) -> Any:
+                path = f"{property_path}.{key}" if property_path else key
+                self._refuse_shapes(inner, properties[key], path, component_name)
                 return mapped({key: inner}, {key: properties[key]}).get(mapping[key])
 
             result[mapping[key]] = value.apply(known)

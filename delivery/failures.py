@@ -17,6 +17,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "rsa": "Use the content of /etc/ssh/ssh_host_ecdsa_key.pub on the host: of an RSA key the official command plugin "
             "takes only signatures by SHA-1, which OpenSSH refuses",
+            "private": "Use the content of the file with the same name and .pub: nobody but the host needs the private half",
         },
     ),
     "host-key-missing": Failure(

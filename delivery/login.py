@@ -22,6 +22,7 @@ RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 """Kinds of which the official command plugin takes only signatures by SHA-1 (`remote/connection.go`, `hostKeyAlgorithms`), which
 OpenSSH has refused since 8.8."""
 PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
+PRIVATE_KEY = re.compile("PRIVATE KEY-----|PuTTY-User-Key-File-")
 RESULT = '{"'
 """How the result of a verb begins."""
 OPENSSH_KEY = b"openssh-key-v1\0"
@@ -31,11 +32,41 @@ NO_CIPHER = b"\0\0\0\4none"
 
 def host_key(text: str) -> str:
     """The key as `ssh-ed25519 AAAA…`, without a comment; its kind is one of `HOST_KEYS`. Raises NodeError `host-key-invalid`."""
-    kind, data = (*text.split(), "", "")[:2]
+    kind, data = (*public_half(text).split(), "", "")[:2]
     if not _is_of(kind, data):
         case = "rsa" if kind in RSA else ""
         raise NodeError("host-key-invalid", f"The host key {printable(text, 120)!r} is not an ed25519 or ECDSA public key", case)
     return f"{kind} {data}"
+
+
+def public_half(text: str) -> str:
+    """A host key of any kind; raises NodeError `host-key-invalid` for one that is the private half, without showing any of it.
+
+    In /etc/ssh the two lie side by side, and previews and states show host keys.
+    """
+    if PRIVATE_KEY.search(text):
+        raise NodeError("host-key-invalid", "What is set as a host key is a private key", "private")
+    return text
+
+
+def public_key(text: str | None) -> str:
+    """The public half of a login key, of any kind. Raises NodeError `bad-input` for none, and for a private key, without showing
+    any of it."""
+    if not text or not text.strip() or PRIVATE_KEY.search(text):
+        problem = "is a private key" if text and text.strip() else "holds nothing"
+        raise NodeError(
+            "bad-input", f"The public login key {problem}", expected="the content of the file whose name ends in .pub"
+        )
+    return text
+
+
+def refuse_without_public_key(private_key: str | None) -> None:
+    """Raise NodeError `bad-input` for the private half of a login key whose public half no machine would get."""
+    if private_key is not None:
+        expected = "the public key beside it, or neither of them for a pair of the pool's own"
+        raise NodeError(
+            "bad-input", "A private login key is set without its public key, so no machine would know it", expected=expected
+        )
 
 
 def _is_of(kind: str, encoded: str) -> bool:
@@ -66,14 +97,15 @@ def host_address(text: str, host: str) -> str:
 
 
 def pinned(key: str | None, host: str) -> str:
-    """The key that `host` (node or bastion) must show. Raises NodeError `host-key-missing` when there is none.
+    """The key that `host` (node or bastion) must show. Raises NodeError `host-key-missing` when there is none, or as
+    `public_half`.
 
     Without one the connection believes whatever host answers at the address, and hands it the node program's desired states
     and a sudo password. Any kind of key counts; `host_key` is stricter, for keys that this program's own settings give.
     """
     if not key or not key.strip():
         raise NodeError("host-key-missing", f"The connection to the {host} has no host key")
-    return key
+    return public_half(key)
 
 
 def refuse_unusable(key: str, host: str) -> None:

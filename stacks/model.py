@@ -791,6 +791,7 @@ def refusal(error: ValidationError) -> str:
         # The value of a key that does not exist could be a password or a login key in the wrong place, and so could one within.
         hidden = problem["type"] in ("missing", "extra_forbidden")
         hidden = hidden or (problem["type"] != "literal_error" and _keys(problem["input"]))
+        hidden = hidden or bool(login.PRIVATE_KEY.search(repr(problem["input"])))
         has_value = path and not hidden
         value = LOGIN_IN_ADDRESS.sub("://", repr(problem["input"]))
         seen = f" (value: {value:.120})" if has_value else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import urllib3
 
 from nodekit.errors import NodeError
+from nodekit.rules.text import public
 
 if TYPE_CHECKING:
     from kubernetes import client
@@ -50,6 +51,6 @@ def too_long(api: "client.ApiClient", action: str, limit: int) -> NodeError:
     """The error for a server that sends more than anybody needs."""
     return NodeError(
         "cluster-unreachable",
-        f"the API server {api.configuration.host} {action} more than {limit >> 20} MiB",
+        f"the API server {public(api.configuration.host)} {action} more than {limit >> 20} MiB",
         "long",
     )

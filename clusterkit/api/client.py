@@ -19,6 +19,7 @@ import urllib3
 
 from clusterkit.api import answers
 from nodekit.errors import NodeError
+from nodekit.rules.text import public
 
 if TYPE_CHECKING:
     from kubernetes import client
@@ -137,9 +138,10 @@ class Client:
         `pool` are the server's connections where they stay the same: to look them up takes an eighth of a request's time.
         """
         self.api, self.caller, self.login = api, caller, login
-        self.server = api.configuration.host
+        address = api.configuration.host
+        self.server = public(address)  # as errors name it
         self.connections: urllib3.HTTPConnectionPool | urllib3.PoolManager = pool or api.rest_client.pool_manager
-        self.root = urlsplit(self.server).path if pool else self.server
+        self.root = urlsplit(address).path if pool else address
 
     def call(
         self,

@@ -12,10 +12,11 @@ from components.nodes.host_key import key_pair
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.settings import Connection, DockerSettings, KataSettings, Verification
-from components.plain import set_or
-from components.plugin_resource import PluginResource
+from components.plain import derived, set_or
+from components.plugin_resource import PluginResource, known
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_NODES, whole
+from delivery import login
 
 
 class AwsNodesArgs(TypedDict):
@@ -24,7 +25,7 @@ class AwsNodesArgs(TypedDict):
     count: int
     """How many. Plain, because it decides which resources there are."""
     machine: AwsMachine
-    """What each of them is; they are spread over its subnets in turn."""
+    """What each of them is; they are spread over its subnets in turn, so another list of these replaces those that it moves."""
     user: NotRequired[pulumi.Input[str]]
     """Login user of the image; without it ubuntu."""
     ssh_from: pulumi.Input[list[str]]
@@ -36,7 +37,7 @@ class AwsNodesArgs(TypedDict):
     public_key: NotRequired[pulumi.Input[str]]
     """Public login key. Without it the pool makes a pair, whose private half is in the stack's state as a secret."""
     private_key: NotRequired[pulumi.Input[str]]
-    """Private half of `public_key` (secret); without it the SSH agent is asked."""
+    """Private half of the public login key (secret), and set only with that; without it the SSH agent is asked."""
     docker: NotRequired[DockerSettings]
     """Docker on every instance; by default 27.5.1, held."""
     kata: NotRequired[KataSettings]
@@ -63,14 +64,18 @@ class AwsNodes(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsNodesArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         args = checked(self, AwsNodesArgs, name, args)
         count = reporting_refusals(whole)("count", args["count"], 0, MOST_NODES)
+        public_key, private_key = args.get("public_key"), args.get("private_key")
+        if public_key is None:
+            derived(reporting_refusals(login.refuse_without_public_key), private_key)
+        else:
+            public_key = derived(reporting_refusals(login.public_key), public_key)
         super().__init__("kata-nodes:index:AwsNodes", name, None, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts, args["ssh_from"], args.get("ssh_from_everywhere", False))
-        public_key, private_key = args.get("public_key"), args.get("private_key")
         public_address = set_or(args.get("public_address"), False)
         if public_key is None:
             public_key, private_key = key_pair(f"{name}-login-key", resources.options())
-        login = PluginResource(
+        login_key = PluginResource(
             "aws:ec2/keyPair:KeyPair",
             f"{name}-login",
             {"publicKey": public_key, "tags": resources.tags(f"{name}-login")},
@@ -91,7 +96,7 @@ class AwsNodes(pulumi.ComponentResource):
                     "subnetId": self._in_turn(machine["subnets"], number),
                     "vpcSecurityGroupIds": resources.security_groups,
                     "associatePublicIpAddress": public_address,
-                    "keyName": login.output("keyName"),
+                    "keyName": login_key.output("keyName"),
                     "iamInstanceProfile": resources.profile.output("name") if resources.profile else None,
                     "metadataOptions": METADATA,
                     "rootBlockDevice": {**resources.disk, "tags": resources.tags(node)},
@@ -108,9 +113,10 @@ class AwsNodes(pulumi.ComponentResource):
                 ),
                 outputs=["publicIp", "privateIp"],
             )
-            addresses = (public_address, instance.output("publicIp"), instance.output("privateIp"))
+            # Without a public address, there need not be a value of it.
+            addresses = (public_address, instance.recorded("publicIp"), instance.recorded("privateIp"))
             connection: Connection = {
-                "address": pulumi.Output.all(*addresses).apply(lambda values: str(values[1] if values[0] else values[2])),
+                "address": pulumi.Output.all(*addresses).apply(lambda values: known(values[1] if values[0] else values[2])),
                 "user": set_or(args.get("user"), ec2.USER),
                 "host_key": host_public,
                 "identity": instance.id,

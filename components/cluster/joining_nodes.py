@@ -21,8 +21,8 @@ class JoiningNodesArgs(TypedDict):
 
     namespace: pulumi.Input[str]
     """Namespace of the controller and its Jobs, for them alone: one that admits the template's pods. The component's guard
-    refuses every other pod, but a tenant who may make Deployments or tokens there could still act as the controller. Name it in
-    `proof_namespaces` of the sandboxes' SandboxGuard, so that no sandbox comes to a node before its proof."""
+    refuses every other pod, but a tenant who may make Deployments or tokens there could still act as the controller. Make it one
+    of the proof namespaces of the sandboxes' SandboxGuard, so that no sandbox comes to a node before its proof."""
     image: pulumi.Input[str]
     """Image of clusterkit/controller/Containerfile, best by digest; this project publishes none."""
     selector: pulumi.Input[str]

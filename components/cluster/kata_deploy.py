@@ -50,8 +50,8 @@ class KataDeployArgs(TypedDict):
     values: NotRequired[pulumi.Input[dict[str, Any]]]
     """Further values of the chart, merged into the component's own."""
     kubeconfig: NotRequired[pulumi.Input[str]]
-    """With it, the nodes are checked before the release is made, and refused where they do not fit; see `kata_deploy.fits`. And
-    `handler` is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last ones."""
+    """With it, the nodes are checked before the release is made, and refused where they do not fit. And the output `handler`
+    is known once kata-deploy has finished on every node that it runs on: Helm does not wait for the last ones."""
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig, by default its current one."""
 

@@ -25,7 +25,7 @@ class KataNodeLabelsArgs(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     machines: pulumi.Input[dict[str, pulumi.Input[str]]]
-    """Machine id of each machine (`machine_id` of a KataNode), by a name for messages."""
+    """Machine id of each machine, as a KataNode reports it, by a name for messages."""
     kata_version: NotRequired[pulumi.Input[str]]
     """Kata release, which decides which labels there are; by default 3.32.0."""
 
@@ -33,7 +33,8 @@ class KataNodeLabelsArgs(TypedDict):
 class KataNodeLabels(pulumi.ComponentResource):
     """Sets the labels that a KataRuntimeClass selects by on each machine's node (`-NODE`), and removes them again.
 
-    A node that was deleted and has joined again under its name gets them again.
+    A node that was deleted and has joined again under its name gets them again. To come after the labels, use the output `nodes`:
+    which nodes there are is known later, so that in a Python program `depends_on` alone waits for none of them.
 
     Needs a provider with server-side apply, its default. A machine that is not a node of the cluster gets none, with a warning;
     a label that another owner set to something else is refused.

@@ -41,7 +41,7 @@ class KataProofArgs(TypedDict):
     proof: PodProof
     """What is proven there."""
     nodes: NotRequired[pulumi.Input[list[str]]]
-    """Names of the nodes to prove. Exactly one of this and `node_selector` is given."""
+    """Names of the nodes to prove. Exactly one of this and a node selector is given."""
     node_selector: NotRequired[pulumi.Input[str]]
     """Label selector of the nodes to prove, such as katacontainers.io/kata-runtime=true; resolved at each `up`."""
     least_nodes: NotRequired[pulumi.Input[int]]

@@ -39,7 +39,7 @@ class KataRuntimeClassArgs(TypedDict):
 class KataRuntimeClass(pulumi.ComponentResource):
     """A RuntimeClass with the overhead of its Kata release, scheduled to nodes that carry Kata's labels.
 
-    Made: needs a provider with `enable_server_side_apply=False`, which refuses a class that exists instead of taking it over; a
+    Made: needs a provider with `enableServerSideApply: false`, which refuses a class that exists instead of taking it over; a
     changed handler replaces it, and pods that are created in that second are refused. Adopted: it must exist, is
     read and never written; handler, overhead and tolerations are then its maker's.
     """

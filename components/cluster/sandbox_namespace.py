@@ -24,7 +24,7 @@ class SandboxNamespaceArgs(TypedDict):
 class SandboxNamespace(pulumi.ComponentResource):
     """A namespace made for sandbox pods, or with `adopt` an existing one that gets the labels.
 
-    Made: needs a provider with `enable_server_side_apply=False`, which refuses a namespace that exists instead of taking it
+    Made: needs a provider with `enableServerSideApply: false`, which refuses a namespace that exists instead of taking it
     over; destroying the stack deletes it, with everything in it. Adopted: needs a provider with server-side apply, its default;
     the namespace must exist, our labels are refused if another owner set a different value, and destroying the stack removes
     only them.

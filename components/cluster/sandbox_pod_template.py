@@ -55,7 +55,7 @@ class SandboxPodTemplateArgs(TypedDict):
 class SandboxPodTemplate(pulumi.ComponentResource):
     """A core/v1 PodTemplate, for controllers and people to make sandbox pods from.
 
-    Needs a provider with `enable_server_side_apply=False`, which refuses one that exists instead of taking it over.
+    Needs a provider with `enableServerSideApply: false`, which refuses one that exists instead of taking it over.
     """
 
     template: pulumi.Output[str]

@@ -21,7 +21,7 @@ class ExistingHost(TypedDict):
     """One machine that is there already."""
 
     name: str
-    """Name of the node in resources, messages and evidence."""
+    """Name of the node in resources, messages and evidence. Plain, because it decides which resources there are."""
     address: pulumi.Input[str]
     """Host name or IP address of its SSH server, as the bastion sees it where there is one."""
     port: NotRequired[pulumi.Input[int]]
@@ -31,7 +31,8 @@ class ExistingHost(TypedDict):
     host_key: pulumi.Input[str]
     """The host's public key as in /etc/ssh/ssh_host_ed25519_key.pub, or in ssh_host_ecdsa_key.pub where it is in FIPS mode."""
     gone: NotRequired[bool]
-    """Whether the machine no longer exists: nothing is done on it, and nothing is undone over SSH when it leaves the stack."""
+    """Whether the machine no longer exists: nothing is done on it, and nothing is undone over SSH when it leaves the stack.
+    Plain, because it decides which resources there are to change."""
 
 
 class ExistingNodesArgs(TypedDict):

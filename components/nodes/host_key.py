@@ -19,7 +19,7 @@ class HostKeyArgs(TypedDict):
 class HostKey(pulumi.ComponentResource):
     """An ed25519 key pair (`-host-key`), which cloud-init gives to a machine at its first boot.
 
-    Hand `user_data` to the machine, and `public_key` to a KataNode as the host key of its connection. Anyone who reads the
+    Hand the user data to the machine, and the public key to a KataNode as the host key of its connection. Anyone who reads the
     machine's user data can read the private key, as the clouds let their own administrators do.
     """
 

@@ -120,17 +120,21 @@ def _sum(text: str) -> str:
 
 def reached(connection: Connection) -> dict[str, pulumi.Input[Any]]:
     """How the node is dialed, for people who read a preview: every command has it too, as a part of a secret that two previews
-    show alike."""
+    show alike. A private key in the place of a host key is refused before it is shown."""
     bastion = connection.get("bastion")
+
+    def public_half(host_key: pulumi.Input[str]) -> pulumi.Input[str]:
+        return derived(reporting_refusals(lambda key: key and login.public_half(key)), host_key)
+
     return {
         "address": connection["address"],
         "port": set_or(connection.get("port"), login.SSH_PORT),
         "user": set_or(connection.get("user"), ROOT),
-        "hostKey": connection["host_key"],
+        "hostKey": public_half(connection["host_key"]),
         "bastionAddress": bastion["address"] if bastion else None,
         "bastionPort": set_or(bastion.get("port"), login.SSH_PORT) if bastion else None,
         "bastionUser": bastion["user"] if bastion else None,
-        "bastionHostKey": bastion["host_key"] if bastion else None,
+        "bastionHostKey": public_half(bastion["host_key"]) if bastion else None,
     }
 
 
@@ -247,7 +251,7 @@ class KataNode(pulumi.ComponentResource):
 
         def read(step: PluginResource, verb: str, value: Callable[[dict[str, Any]], Any]) -> pulumi.Output[Any]:
             """A value of the verb's result. Pulumi 3.255 and older has no text of a node that `--target` leaves out."""
-            return step.output("stdout").apply(
+            return step.recorded("stdout").apply(
                 reporting_refusals(lambda text: UNKNOWN if text is None and not gone else value(result(text, verb)))
             )
 
@@ -287,7 +291,7 @@ class KataNode(pulumi.ComponentResource):
 
         async def seen_id() -> str:
             """The id of the machine that is about to be changed, as it was looked at."""
-            return str(result(await system.output("stdout").future() or "", "system")["machineId"])
+            return str(result(await system.recorded("stdout").future() or "", "system")["machineId"])
 
         script = sent("converge.sh", "delivery")
         install = f"{offset} {length} {script_digest} {CONVERGE_SECONDS} {uploaded} {program} {digest} {owner}"

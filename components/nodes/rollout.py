@@ -12,7 +12,8 @@ from clusterkit import rollout
 from clusterkit.api.cluster_nodes import ClusterNodes, drained
 from clusterkit.api.cluster_reader import patiently
 from components.children import calls_back, calls_back_on_error, hook_name
-from components.plain import set_or, together
+from components.plain import derived, together
+from components.refusals import reporting_refusals
 from components.whole_numbers import DAY, MOST_NODES, whole
 from nodekit.errors import NodeError
 from nodekit.rules.text import harmless
@@ -26,9 +27,10 @@ class Rollout(TypedDict):
     context: NotRequired[pulumi.Input[str]]
     """Context of that kubeconfig; without it the current one."""
     canary: NotRequired[int]
-    """How many machines change first; by default 1. Plain, as is `batch`, because they decide what depends on what."""
+    """How many machines change first; by default 1. Plain, because it decides what depends on what."""
     batch: NotRequired[str]
-    """How many change at a time after that: a number, or a percentage of all; by default 10%, and one at least."""
+    """How many change at a time after that: a number, or a percentage of all; by default 10%, and one at least. Plain, because it
+    decides what depends on what."""
     drain_seconds: NotRequired[pulumi.Input[int]]
     """How long the pods of a node have to leave it, in seconds; by default 900."""
     evict_bare_pods: NotRequired[pulumi.Input[bool]]
@@ -39,7 +41,7 @@ class Waves:
     """The waves of a pool's machines, and how far this run has come with them."""
 
     def __init__(self, args: Rollout, hosts: Sequence[str], handler: object) -> None:
-        """Raises NodeError `rollout-refused`."""
+        """Raises NodeError `rollout-refused`, or `bad-input` for a number that is none."""
         rollout.refuse_without_cluster(handler)
         self.args = args
         canary, batch = args.get("canary"), args.get("batch")
@@ -48,6 +50,8 @@ class Waves:
             rollout.CANARY if canary is None else whole("rollout.canary", canary, 0, MOST_NODES),  # `waves` refuses 0
             rollout.BATCH if batch is None else batch,
         )
+        # A node would already be cordoned.
+        self.drain_seconds = derived(_drain_seconds, args.get("drain_seconds"))
         self.begun: set[str] = set()
         self.proven: set[str] = set()
         self.owner = f"{pulumi.get_project()}/{pulumi.get_stack()}"
@@ -74,14 +78,9 @@ class Waves:
         node = await asyncio.to_thread(patiently, partial(nodes.name_of, host, machine_id, again=True))
         if node is not None:
             self._names[node] = host
-            settings = pulumi.Output.all(
-                seconds=set_or(self.args.get("drain_seconds"), rollout.DRAIN_SECONDS),
-                evict_bare_pods=self.args.get("evict_bare_pods", False),
-            )
+            settings = pulumi.Output.all(seconds=self.drain_seconds, evict_bare_pods=self.args.get("evict_bare_pods", False))
             drain: dict[str, Any] = await settings.future() or {}
-            seconds = whole("rollout.drainSeconds", drain["seconds"], 0, DAY)
-            evict_bare_pods = bool(drain["evict_bare_pods"])
-            await drained(nodes, node, seconds=seconds, evict_bare_pods=evict_bare_pods, say=say)
+            await drained(nodes, node, seconds=drain["seconds"], evict_bare_pods=bool(drain["evict_bare_pods"]), say=say)
         self.begun.add(host)
 
     async def release(self, host: str, machine_id: str) -> None:
@@ -158,6 +157,12 @@ class Member:
 
         both: list[pulumi.Output[Any]] = [evidence, machine_id]
         return together(both).apply(release)
+
+
+@reporting_refusals
+def _drain_seconds(seconds: object) -> int:
+    """How long the pods of a node have; raises pulumi.RunError for what is no number of seconds."""
+    return rollout.DRAIN_SECONDS if seconds is None else whole("rollout.drainSeconds", seconds, 0, DAY)
 
 
 def say(text: str) -> None:

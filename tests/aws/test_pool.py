@@ -24,6 +24,7 @@ from aws import preflight_rules as rules
 from aws import user_data
 from clusterkit import pod_proof
 from clusterkit.api.cluster_reader import Situation
+from components import package
 from components.aws.node_group import AwsNodeGroup
 from components.aws.nodes import AwsNodes
 from components.cluster import kata_proof
@@ -201,6 +202,52 @@ def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
         private = {"privateKeyOpenssh", "privateKeyPem", "privateKeyPemPkcs8"}
         assert private <= set(key.request.additionalSecretOutputs)
     assert instances.by_name["aws-0-instance"].is_secret("userData")
+
+
+@pytest.mark.parametrize("make", [lambda key: key, pulumi.Output.secret], ids=["plain", "output"])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"private_key": "KEY"}, "is set without its public key"),
+        ({"public_key": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"}, "is a private key"),
+        ({"public_key": ""}, "holds nothing"),
+    ],
+)
+def test_login_key_that_no_instance_could_use_is_refused_in_a_preview(keys: dict[str, str], words: str, make: Any) -> None:
+    """The pool made a pair of its own, and the private key was never used."""
+
+    def program() -> None:
+        AwsNodes("pool", {**PROGRAMS["AwsNodes"][0], **{key: make(value) for key, value in keys.items()}})  # type: ignore[typeddict-item]
+
+    with pytest.raises(pulumi.RunError, match=words) as refused:
+        run(program, preview=True)
+    assert "MHcCAQEE" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("component", "left_out"), [("AwsNodes", "it-1"), ("AwsNodeGroup", "it-"), ("HostKey", "it-")])
+def test_what_a_run_leaves_out_is_not_known_and_ends_nothing(
+    component: str, left_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pulumi up --target` of something else (Pulumi 3.255 and older), and tests of programs, whose mocks answer with the inputs:
+    the run ended with a traceback, and the public key was `None`."""
+    plain = Recorder.new_resource
+
+    def without_outputs(self: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        return (None, dict(args.inputs)) if args.name.startswith(left_out) else plain(self, args)
+
+    monkeypatch.setattr(Recorder, "new_resource", without_outputs)
+    (make,) = (each for each in package.published() if each.__name__ == component)
+    outputs = package.provider()._component_defs[component].outputs_mapping.values()
+    known: dict[str, bool] = {}
+
+    async def program() -> None:
+        pool = make("it", PROGRAMS[component][0])  # type: ignore[arg-type,call-arg]
+        known.update({name: await getattr(pool, name).is_known() for name in outputs})
+
+    recorder = run(program)
+    assert known == dict.fromkeys(outputs, False)
+    if component == "AwsNodes":
+        assert recorder.by_name["it-0-proof"].inputs["connection"]["host"] == "10.0.0.7"
 
 
 def test_everything_that_can_be_tagged_is(instances: Recorder, grouped: Recorder) -> None:

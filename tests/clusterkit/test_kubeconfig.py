@@ -375,6 +375,11 @@ def test_the_user_of_a_proxy_logs_in_there_and_is_not_told(server: Server, monke
     assert "does not answer" in refused(written({"token": "t"}, **{"proxy-url": closed})).message
 
 
+def test_what_an_address_of_the_server_holds_beside_its_place_is_not_told() -> None:
+    message = refused(written({"token": "t"}, f"https://me:{SECRET}@127.0.0.1:1/k8s?token={SECRET}")).message
+    assert message.startswith("the API server https://127.0.0.1:1/k8s does not answer")
+
+
 def test_a_proxy_of_another_kind_is_refused() -> None:
     error = refused(written({"token": SECRET}, **{"proxy-url": "socks5://127.0.0.1:1080"}))
     assert error.code == "kubeconfig-invalid" and "socks5" in error.message and "proxy-url" in error.remedy

@@ -15,7 +15,7 @@ from pulumi.provider.experimental.util import camel_case
 
 from components import package
 from components.arguments import ArgumentError, checked, kinds_of
-from tests.components.recorder import run
+from tests.components.recorder import inputs_of, run
 from tests.package.programs import CONNECTION, GROUP, INSTANCES, KATA_CLASS, PROGRAMS, PROVEN
 
 NODE = PROGRAMS["KataNode"][0]
@@ -135,6 +135,62 @@ def test_output_of_another_type_is_refused_once_it_is_known(component: str, args
 
     with pytest.raises(pulumi.RunError, match=f"{component} it: {key}: it is of type str"):
         run(program)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("connection", "sudo_password"), 1234, "it is of type int. Set it to text, in quotes."),
+        (("connection", "host_key"), 1234, "it is of type int. Set it to text, in quotes."),
+        (("kata", "version"), 3.32, "it is of type float. Set it to text, in quotes."),
+        (("kata", "config_path"), ["/etc/kata.toml"], "it is of type list. Set it to text."),
+        (("docker", "repository", "suite"), 13, "it is of type int. Set it to text, in quotes."),
+        (("verification", "image"), {}, "it is of type dict. Set it to text."),
+    ],
+)
+def test_output_in_the_place_of_text_is_refused_in_a_sentence(place: Place, value: Any, sentence: str) -> None:
+    """As of a StackReference whose stack has a number there: rules of text ended with a traceback."""
+    args: Any = {**NODE, place[0]: NODE.get(place[0], {})}
+    if len(place) > 2:
+        args[place[0]] = {place[1]: {}}
+
+    def program() -> None:
+        later = changed(args, place[:-1], lambda record: {**record, place[-1]: pulumi.Output.from_input(value)})
+        COMPONENTS["KataNode"]("it", later)  # type: ignore[arg-type,call-arg]
+
+    with pytest.raises(ArgumentError) as caught:
+        run(program)
+    assert str(caught.value) == f"KataNode it: {'.'.join(place)}: {sentence}"
+
+
+def test_output_of_nothing_among_the_items_of_a_list_is_refused_as_nothing_itself_is() -> None:
+    def program() -> None:
+        kata: Any = {"kernel_params": ["quiet", pulumi.Output.from_input(None)]}
+        COMPONENTS["KataNode"]("it", {**NODE, "kata": kata})  # type: ignore[arg-type,call-arg]
+
+    with pytest.raises(ArgumentError, match=r"kata\.kernel_params\[1\]: the output that it is set to holds nothing\."):
+        run(program)
+
+
+def test_what_is_awaited_can_be_read_several_times() -> None:
+    """`pulumi.Input` allows a coroutine, which can be awaited once."""
+
+    async def later(value: Any) -> Any:
+        return value
+
+    def args(make: Any) -> Any:
+        return {
+            "node": make("node"),
+            "connection": {**CONNECTION, "port": make(22), "user": make("admin")},
+            "docker": {"version": make("27.5.1")},
+            "kata": {"version": make("3.32.0"), "runtime": make("go"), "kernel_params": [make("quiet")]},
+            "verification": {"image": make("debian:13"), "timeout_seconds": make(60)},
+        }
+
+    def registered(make: Any) -> Any:
+        return inputs_of(lambda: COMPONENTS["KataNode"]("it", args(make)))  # type: ignore[arg-type,call-arg]
+
+    assert registered(later) == registered(lambda value: value)
 
 
 @pytest.mark.parametrize(("component", "place", "key"), REQUIRED)

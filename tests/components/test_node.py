@@ -13,7 +13,7 @@ from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.docker import apt_source
-from tests.components.recorder import STDOUT, Recorded, Recorder, desired, inputs_of, run, states
+from tests.components.recorder import STDOUT, Recorded, Recorder, RecordingMonitor, desired, inputs_of, run, states
 from tests.components.test_wiring import HOST_KEY
 
 SMALLEST: KataNodeArgs = {"connection": {"address": "192.0.2.1", "host_key": HOST_KEY}}
@@ -413,6 +413,32 @@ def test_key_that_no_login_could_use_is_refused_before_anybody_is_contacted(at: 
 
     with pytest.raises(pulumi.RunError, match=rf"login to the {at} is a public key.*\[login-key-unusable\]"):
         run(program)
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("at", ["node", "bastion"])
+def test_private_key_in_the_place_of_a_host_key_comes_into_no_preview_and_no_state(
+    at: str, later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nMHcCAQEE\n-----END OPENSSH PRIVATE KEY-----\n"
+    sent: list[str] = []
+    register = RecordingMonitor.RegisterResource
+
+    def recorded(monitor: RecordingMonitor, request: Any) -> Any:
+        sent.append(str(request))
+        return register(monitor, request)
+
+    monkeypatch.setattr(RecordingMonitor, "RegisterResource", recorded)
+
+    def program() -> None:
+        host_key = pulumi.Output.from_input(key) if later else key
+        hop = {"address": "192.0.2.9", "user": "jump", "host_key": host_key}
+        overrides: Any = {"host_key": host_key} if at == "node" else {"bastion": hop}
+        KataNode("n", {**SMALLEST, "connection": {**SMALLEST["connection"], **overrides}})
+
+    with pytest.raises(pulumi.RunError, match=r"is a private key.*\[host-key-invalid\]"):
+        run(program)
+    assert "MHcCAQEE" not in "".join(sent)
 
 
 def test_address_with_a_port_is_refused_before_it_is_dialed() -> None:

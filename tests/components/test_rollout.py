@@ -96,6 +96,18 @@ def test_a_preview_shows_the_waves_and_asks_no_cluster(capsys: pytest.CaptureFix
     assert nodes.opened == 0
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("seconds", [-1, "ten", 1.5, 86401])
+def test_time_to_drain_that_is_none_is_refused_before_a_node_is_cordoned(seconds: Any, later: bool) -> None:
+    def program() -> None:
+        settings: Any = {"kubeconfig": "{}", "drain_seconds": pulumi.Output.from_input(seconds) if later else seconds}
+        host: Any = {"name": "a", "address": "192.0.2.1", "host_key": HOST_KEY}
+        ExistingNodes("pool", {"hosts": [host], "kata": {"handler": {"name": "kata"}}, "rollout": settings})
+
+    with pytest.raises(pulumi.RunError, match=r"Key rollout\.drainSeconds is .*\[bad-input\]"):
+        run(program, preview=True)
+
+
 def test_every_proven_machine_is_uncordoned_and_the_cluster_is_opened_once() -> None:
     nodes = Nodes()
     recorder = waves(nodes=nodes, batch=2)

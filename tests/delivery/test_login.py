@@ -106,6 +106,26 @@ def test_other_thing_than_a_host_key_is_refused(text: str) -> None:
         login.host_key(text)
 
 
+PRIVATE = [
+    "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----\n",
+    "PuTTY-User-Key-File-3: ssh-ed25519\nMHcCAQEE",
+]
+
+
+@pytest.mark.parametrize("text", PRIVATE)
+def test_private_key_in_the_place_of_a_public_one_is_not_shown(text: str) -> None:
+    for check in (login.host_key, lambda key: login.pinned(key, "node"), login.public_key):
+        with pytest.raises(NodeError, match="is a private key") as refused:
+            check(text)
+        assert ".pub" in refused.value.remedy and "MHcCAQEE" not in refused.value.sentence()
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_public_login_key_of_nothing_is_refused(text: str | None) -> None:
+    with pytest.raises(NodeError, match="The public login key holds nothing"):
+        login.public_key(text)
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_a_variable_of_the_login_does_not_carry_the_password_into_environments(tmp_path: Path, shell: str) -> None:
     (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")

@@ -14,8 +14,10 @@ import pytest
 import tomllib
 import yaml
 from pulumi.errors import InputPropertiesError, InputPropertyError
+from pulumi.provider.experimental.util import camel_case
 from pulumi.provider.server import ProviderServicer
 
+import components
 from aws import ec2
 from clusterkit import pod, rollout
 from components import package
@@ -100,6 +102,12 @@ def test_every_component_gives_an_output_to_come_after() -> None:
     assert [name for name, definition in SCHEMA["resources"].items() if not definition["required"]] == []
 
 
+def test_python_programs_import_every_component_from_one_place() -> None:
+    """Lost if this fails: `from components import AwsNodes`."""
+    names = [component.__name__ for component in package.components()]
+    assert sorted({*names, *(f"{name}Args" for name in names)} - set(components.__all__)) == []
+
+
 def test_only_components_of_this_checkout_are_left_out() -> None:
     left = {component.__name__ for component in package.components()} - {component.__name__ for component in package.published()}
     assert left == {name for name in left if name.startswith("Local")} and left
@@ -110,12 +118,23 @@ def test_only_components_of_this_checkout_are_left_out() -> None:
 
 
 def test_plain_arguments_are_those_that_decide_which_resources_there_are() -> None:
-    for name, definition in SCHEMA["resources"].items():
-        for key, value in definition.get("inputProperties", {}).items():
+    reasons = ("which resources there are", "what depends on what")
+    for name, definition in {**SCHEMA["resources"], **SCHEMA["types"]}.items():
+        for key, value in definition.get("inputProperties", definition["properties"]).items():
             # Of a record that is plain, every key takes outputs.
-            assert (
-                not value.get("plain") or "$ref" in value or "which resources there are" in " ".join(value["description"].split())
-            ), f"{name}.{key}"
+            words = " ".join(value["description"].split())
+            assert not value.get("plain") or "$ref" in value or any(reason in words for reason in reasons), f"{name}.{key}"
+
+
+def test_descriptions_name_keys_as_every_language_but_python_writes_them() -> None:
+    keys = {key for definition in (*SCHEMA["resources"].values(), *SCHEMA["types"].values()) for key in definition["properties"]}
+    keys |= {key for definition in SCHEMA["resources"].values() for key in definition["inputProperties"]}
+    keys.add("enableServerSideApply")  # of the Kubernetes provider
+    words = {where: re.findall(r"`([a-z]+(?:_[a-z]+)+)", definition["description"]) for where, definition in described()}
+    kata = {"kernel_params"}  # in Kata's own files
+    assert [
+        (where, word) for where, all_of in words.items() for word in all_of if camel_case(word) in keys and word not in kata
+    ] == []
 
 
 def test_every_published_component_has_a_program_with_fixed_inputs() -> None:
@@ -281,9 +300,10 @@ def test_plain_argument_that_is_an_output_is_refused() -> None:
 def test_value_of_another_shape_is_refused_and_not_taken_for_an_empty_record(changed: dict[str, Any], sentence: str) -> None:
     """A program in JavaScript that sets `kata: "go"` got the defaults, and no message."""
     inputs = {"machines": [], "first": MACHINE, "count": 1.0, "plain": True, **changed}
-    with pytest.raises(InputPropertyError) as caught:
-        resolved(lambda: arguments(**inputs))
-    assert caught.value.reason == sentence
+    for make in (lambda value: value, pulumi.Output.from_input):
+        with pytest.raises(InputPropertyError) as caught:
+            resolved(lambda make=make: arguments(**{**inputs, **{key: make(value) for key, value in changed.items()}}))
+        assert caught.value.reason == sentence
 
 
 def sent(error: InputPropertiesError) -> str:

@@ -245,6 +245,22 @@ def test_text_that_is_no_host_key_is_refused(key: str) -> None:
     refused("kata-nodes:nodes.bastion.hostKey", "[host-key-invalid]", nodes={"existing": [NODE], "bastion": bastion})
 
 
+@pytest.mark.parametrize("head", ["-----BEGIN EC PRIVATE KEY-----", "PuTTY-User-Key-File-3: ssh-ed25519"])
+def test_private_key_in_the_place_of_a_public_one_is_not_shown(head: str) -> None:
+    key = f"{head}\nMHcCAQEE\n"
+    aws = {
+        "region": "eu-central-1",
+        "instanceType": "m8i.4xlarge",
+        "nestedVirtualization": True,
+        "image": "ami-0123456789abcdef0",
+    }
+    aws |= {"vpc": "vpc-1", "subnets": ["subnet-1"], "instances": {"sshFrom": ["203.0.113.0/24"], "publicKey": key}}
+    for nodes in ({"existing": [{**NODE, "hostKey": key}]}, {"aws": aws}):
+        with pytest.raises(ConfigError, match=r"Key: ") as caught:
+            loaded(nodes=nodes)
+        assert ".pub" in str(caught.value) and "MHcCAQEE" not in str(caught.value)
+
+
 def test_comment_of_a_host_key_does_not_count() -> None:
     config = loaded(nodes={"existing": [{**NODE, "hostKey": f"{NODE['hostKey']} root@a\n"}]})
     assert config.nodes.existing and config.nodes.existing[0].host_key == NODE["hostKey"]
