@@ -36,6 +36,7 @@ from nodekit.rules.proof.history import Climb
 from nodekit.rules.proof.ladder import judge
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
+from nodekit.scripts import script
 from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
@@ -500,6 +501,19 @@ def test_a_pod_that_proved_a_sandbox_is_not_said_to_have_proven_none(sandbox: st
     (node,) = document.nodes
     assert node.proof and node.proof.sandbox == sandbox
     assert f"| Promised sandbox | `{sandbox or 'none'}` |" in markdown.report(document)
+
+
+def test_a_rung_that_was_not_climbed_by_itself_is_told_with_the_one_that_stands_for_it() -> None:
+    """In the words of today's ladder and of earlier ones, which nodes keep: without, it reads as if it had been run."""
+    (words,) = re.findall(r'say "\$rung" ok 0 "(.+)"', script("ladder.sh"))
+    for detail in (words.replace("$2", "srt-call"), "srt-call does this and more"):
+        proofs = samples.record("passed")
+        for climb in proofs[-1]["climbs"]:
+            climb["rungs"] = [{**rung, "detail": detail if rung["name"] == "loopback" else ""} for rung in climb["rungs"]]
+        node = samples.host("n1")
+        document = build.report("s", [node], [samples.measured(node, proofs)], {}, samples.MADE)
+        assert markdown.report(document).count("with srt-call") == 2
+        assert html.report(document).count('<span class="detail">with srt-call</span>') == 2
 
 
 def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
