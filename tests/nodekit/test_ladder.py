@@ -57,7 +57,17 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ({"command_line": ("ok", f"{SEED}0", "")}, "proof-parameters-missing", f"lacks {SEED}"),
         ({"command_line": ("ok", f"{SEED}%20quiet%20{LATER}", "")}, "proof-parameters-missing", f"has {LATER} after {SEED}, and"),
         ({"user_namespaces": ("ok", "0", "")}, "proof-user-namespaces-zero", "read '0'"),
-        ({"user_namespaces": ("absent", "", "x")}, "proof-user-namespaces-absent", "CONFIG_USER_NS=n"),
+        (
+            {"user_namespaces": ("absent", "", "x"), "unshare": ("fail", "1", "x")},
+            "proof-user-namespaces-absent",
+            "CONFIG_USER_NS=n",
+        ),
+        ({"user_namespaces": ("absent", "", "x")}, "proof-user-namespaces-absent", "something lies over /proc/sys/user"),
+        (
+            {"user_namespaces": ("absent", "", "x"), "kernel": ("ok", "4.4.302-kata", "")},
+            "proof-user-namespaces-absent",
+            "older than 4.9",
+        ),
         ({"user_namespaces": ("fail", "", "Permission%20denied")}, "proof-user-namespaces-unreadable", "Permission denied"),
         ({"user_namespaces": ("ok", "many", "")}, "proof-user-namespaces-not-a-number", "read 'many'"),
         ({"user_namespaces": ("ok", "", "")}, "proof-user-namespaces-not-a-number", "read ''"),

@@ -200,14 +200,29 @@ def _limit_set_by(command_line: str) -> str | None:
     return setting[-1] if setting else None
 
 
-def _user_namespaces(read: Reading, command_line: str) -> Finding:
-    if read.status == "absent":
+FIRST_WITH_LIMIT = (4, 9)
+"""The first Linux with /proc/sys/user (user_namespaces(7), namespaces(7))."""
+
+
+def _absent_limit(kernel: str, can_make: bool) -> tuple[str, str]:
+    """Why the file is not there, and what cures it: `can_make` is whether a user namespace was made all the same."""
+    release = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", kernel)
+    if release and (int(release[1]), int(release[2])) < FIRST_WITH_LIMIT:
         return (
-            False,
-            "proof-user-namespaces-absent",
-            "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)",
-            remedy_for("proof-user-namespaces-absent"),
+            f"the guest's kernel, {_in_sentence(kernel)}, is older than 4.9, the first that has it",
+            remedy_for("proof-user-namespaces-absent", "old"),
         )
+    if can_make:
+        return (
+            "the guest makes user namespaces all the same, so something lies over /proc/sys/user",
+            remedy_for("proof-user-namespaces-absent", "hidden"),
+        )
+    return "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)", remedy_for("proof-user-namespaces-absent")
+
+
+def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bool) -> Finding:
+    if read.status == "absent":
+        return (False, "proof-user-namespaces-absent", *_absent_limit(kernel, can_make))
     if read.status == "fail":
         return (
             False,
@@ -544,13 +559,18 @@ def judge(
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
     masked = "proc-masks" not in read or read["proc-masks"].value != ""
+    can_make = "unshare" in read and read["unshare"].status == "ok"
+
+    def user_namespaces(reading: Reading) -> Finding:
+        return _user_namespaces(reading, command_line, kernel, can_make)
+
     modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
     rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
         ("boot-id", "guest", True, lambda reading: _boot_id(reading, node_boot_id)),
         ("command-line", "parameters", True, lambda reading: _parameters(reading, expected_tokens)),
         ("image", "guest", False, _image),
         ("entry", "unmasked-proc", sandbox is not None, lambda reading: _entry(reading, place)),
-        ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
+        ("user-namespaces", "user-namespaces", sandbox is not None, user_namespaces),
         *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
         ("network", "network", True, lambda reading: _network(reading, place)),
         ("route", "network", True, lambda reading: _route(reading, place)),
