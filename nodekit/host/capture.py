@@ -44,7 +44,7 @@ def capture(
     """Run `argv` until it ends, `timeout` seconds are over, or a stream is longer than `limit` bytes; it is gone on return.
 
     With `until` it is also ended once its standard output holds that text. With `discard` a stream that is longer than
-    `limit` ends nothing: its first half of that and its last half are kept, an end of line between them. Only the program
+    `limit` ends nothing: the first and the last half of that many bytes are kept, a line each side of the cut. Only the program
     itself is killed; what it has started gets a closed pipe, and is not waited for. Raises OSError when `argv` cannot be
     started.
     """

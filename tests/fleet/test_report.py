@@ -331,6 +331,7 @@ def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None
         (node,) = document.nodes
         assert (document.outcome, node.outcome) == ("failed", "failed") and node.proof and node.proof.failure
         assert "[result-missing]" in summary.of(document).problem
+        assert [(past.passed, past.code) for past in node.timeline] == [(False, "result-missing")]
     (cluster,) = samples.clusters()
     job, *_ = cluster.objects
     edited = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence=bad))
