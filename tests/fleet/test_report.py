@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from fleet import pairs
 from fleet.__main__ import app
+from fleet.hosts import SECRET
 from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
@@ -287,6 +288,16 @@ def test_nodes_that_the_stack_has_no_proof_of_are_named_in_its_document(monkeypa
     group, joining = document.not_proven
     assert "group pool prove themselves" in group and "controller of joining proves" in joining
     assert group in html.report(document) and valid(document)["notProven"] == [group, joining]
+
+
+@pytest.mark.parametrize("plaintext", ["no JSON", 5, "[" * 100_000])
+def test_outputs_that_somebody_edited_cost_the_other_stacks_no_report(monkeypatch: pytest.MonkeyPatch, plaintext: Any) -> None:
+    secret = {SECRET[0]: SECRET[1], "plaintext": plaintext}
+    stack = {"urn": "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s", "type": "pulumi:pulumi:Stack", "outputs": {"checklist": secret}}
+    monkeypatch.setattr(command.engine, "deployment", lambda name: {"resources": [stack] if name == "edited" else []})
+    document, is_unreadable = command.of_many(["edited", "other"], lambda _: Answers([], []))
+    assert is_unreadable and [line.readable for line in document.stacks] == [False, True]
+    assert "not of a form that an engine writes" in document.stacks[0].problem
 
 
 def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
