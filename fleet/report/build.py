@@ -202,7 +202,7 @@ def _in_state(host: Host) -> Proof | None:
     climb = _climb(f"{CONTAINER} of the runtime" if evidence.get("proven") == "container" else GUEST, evidence)
     proof = Proof(
         source="state",
-        began=None,
+        began=_time(evidence.get("began")) or None,
         ended=_time(host.proven) or None,
         seconds=None,
         passed=evidence.get("passed") is True,

@@ -28,8 +28,10 @@ from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
 from fleet.stack import Answers
+from nodekit.commands import prove
 from nodekit.errors import NodeError
 from nodekit.host import proofs
+from nodekit.host.kata import Effective
 from nodekit.rules.node_state import CompareState, ProveState
 from nodekit.rules.proof import history
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -326,6 +328,23 @@ def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_o
     assert [step.state for step in node.steps] == ["done"] * 5 and node.proof and node.proof.source == "state"
     assert [len(climb.rungs) for climb in node.proof.climbs] == [len(inside["rungs"])]
     assert (node.outcome, node.proof.ended, len(node.timeline)) == ("drifted", host.proven, 2)
+
+
+def test_a_pass_that_the_node_could_not_record_is_not_hidden_by_the_failure_before_it() -> None:
+    """A disk that takes nothing fails no proof, and the node's newest record is then an older one."""
+    failure, climb = samples.record("failed")[-1], samples.record("passed")[-1]["climbs"][-1]
+    for began, outcome in (("2026-11-26T18:11:41Z", "proven"), (failure["began"], "failed"), ("2026-11-26T18:11:39Z", "failed")):
+        node = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **climb, "began": began})
+        measured = samples.measured(node, [failure])
+        (line,) = build.report("s", [node], [measured], {}, samples.MADE).nodes
+        assert line.outcome == outcome and bool(measured.differences) is (outcome == "failed")
+        assert line.proof and (line.proof.began == began or outcome == "failed")
+    assert failure["began"] == "2026-11-26T18:11:40Z"
+    # A clock that was years ahead, and has been set back since: both are recorded, and the failure came later.
+    ahead = {**samples.record("passed")[-1], "began": "2036-01-01T00:00:00Z"}
+    node = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **climb, "began": ahead["began"]})
+    (line,) = build.report("s", [node], [samples.measured(node, [ahead, failure])], {}, samples.MADE).nodes
+    assert line.outcome == "failed"
 
 
 def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None:
@@ -688,6 +707,21 @@ def test_a_node_keeps_its_last_proofs_and_of_earlier_ones_no_rungs(tmp_path: Pat
     assert len(proofs.kept(tmp_path)) == history.KEPT, "a run that is ended leaves no record"
     (tmp_path / proofs.RECORD.lstrip("/")).write_text("no record")
     assert proofs.kept(tmp_path) == []
+
+
+def test_the_result_of_a_proof_and_its_record_have_one_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it a stack's state is told from what the node has recorded."""
+    (tmp_path / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+    verdict = judge("", "n", "y", [])
+    effective = Effective("/c", "/c", "", None, (), {}, "", {}, {}, {}, None, None)
+    monkeypatch.setattr(prove, "effective", lambda *_, **__: effective)
+    monkeypatch.setattr(prove, "refuse_what_kata_refuses", lambda *_: None)
+    monkeypatch.setattr(prove, "guest_proof", lambda *_: (verdict, [], 1))
+    monkeypatch.setattr(prove, "no_container", lambda *_: "no Kata shim on this node")
+    monkeypatch.setattr(prove, "boot_id", lambda _: "b")
+    monkeypatch.setattr(prove.docker, "ask", lambda _: prove.docker.Answer(None, frozenset(), ""))
+    result = prove.run(STATE.document(), tmp_path)
+    assert result["began"] == proofs.kept(tmp_path)[-1]["began"]
 
 
 def test_a_disk_that_takes_nothing_fails_no_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
