@@ -275,6 +275,12 @@ FULL_FOLDER = r"(?:^|\n)(?:cp|mkdir|cat|(?:/bin/)?sh): |mkdtemp|, (?:open|write)
 """Words of a program that has no room for its files: the kernel has the same error for a namespace too many."""
 
 
+FORBIDDEN = r"[Oo]peration not permitted|[Pp]ermission denied|No permissions to create new namespace"
+"""EPERM and EACCES, the last in bubblewrap's own words (bubblewrap.c, main)."""
+LACKING = "Invalid argument|not implemented|likely because the kernel does not support"
+"""EINVAL and ENOSYS of a kernel without a kind of namespace, the last in bubblewrap's own words."""
+
+
 def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
     """Cause and remedy of a command that failed, from its exit code and its words (errors of clone(2), unshare(2), mount(2))."""
     detail = read.detail
@@ -301,7 +307,7 @@ def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
         return "the limit of user namespaces, of namespaces of another kind, or of their nesting, is used up", RAISE
     if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
         return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
-    forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
+    forbidden = re.search(FORBIDDEN, detail) is not None
     if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc|permission denied)|mounting \\?\"proc", detail):
         return (
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
@@ -332,7 +338,7 @@ def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
             "Grant NET_ADMIN and SYS_ADMIN, keep disable_guest_seccomp=true in Kata's configuration, and look for a security "
             "module in kata.kernelParams",
         )
-    if "Invalid argument" in detail or "not implemented" in detail:
+    if re.search(LACKING, detail):
         return (
             "the guest's kernel lacks this kind of namespace",
             "Use a guest kernel with user, network, PID and mount namespaces",
