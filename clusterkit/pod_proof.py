@@ -311,7 +311,7 @@ def of_an_object(variable: Mapping[str, Any]) -> bool:
 
 
 NODES_OF_MAP = 150
-"""Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 2.8 KB, never above
+"""Nodes whose evidence one ConfigMap of `up`'s proof holds: it has 1 MiB, and a node's evidence is some 3 KB, never above
 6 KiB."""
 
 MOST_MAPS = 100

@@ -291,7 +291,7 @@ def verdict(
     if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
         return gone
     accepted = proven and kept["job"] == job["metadata"]["uid"]
-    if terminated and ended_by_deadline(job, terminated):
+    if terminated and ended_by_deadline(job, pod or {}, terminated):
         return timed_out(request, job, pod, {})
     if terminated:
         judged = of_container(request, terminated, present.boot_id, boot_ids, containers_of(pod))
@@ -299,7 +299,7 @@ def verdict(
         restarted = present.boot_id not in own and not accepted
         if isinstance(judged, Refusal):
             return rebooted(name, "which ended the guest") if restarted and ended_from_outside(terminated) else judged
-        if older := not_of_the_pod(present, pod or {}, terminated, judged):
+        if older := not_of_the_pod(present, job, pod or {}, terminated, judged):
             return older
         if condition(job, "Complete"):
             return rebooted(name) if restarted else {**judged, "job": job["metadata"]["uid"]}
@@ -348,20 +348,37 @@ def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | No
 
 
 def not_of_the_pod(
-    node: Node, pod: Mapping[str, Any], terminated: Mapping[str, Any], evidence: Mapping[str, Any]
+    node: Node, job: Mapping[str, Any], pod: Mapping[str, Any], terminated: Mapping[str, Any], evidence: Mapping[str, Any]
 ) -> Refusal | None:
-    """The refusal of a kernel that ran before the pod was there (`ladder.ran_before`); both times are of the node's clock."""
-    began, end = instant(pod.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
-    if began is None or end is None:
-        return None
-    if not ladder.ran_before(evidence["guestKernel"], (rung["at"] for rung in evidence["rungs"]), node.kernel, end - began):
+    """The refusal of a kernel that ran before the pod was there (`ladder.ran_before`)."""
+    age = age_of(job, pod, terminated)
+    if age is None or not ladder.ran_before(
+        evidence["guestKernel"], (rung["at"] for rung in evidence["rungs"]), node.kernel, age
+    ):
         return None
     return refusal(
         "proof-not-a-guest",
         f"{node.name}: the ladder's kernel is of the node's release, {line(node.kernel, 80)}, and ran before the pod was there, "
-        f"{end - began:.0f} s before the ladder's end, so the ladder ran in no guest",
+        f"{age:.0f} s before the ladder's end, so the ladder ran in no guest",
         "handler",
     )
+
+
+def age_of(job: Mapping[str, Any], pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> float | None:
+    """Seconds from a pod's start to the end of its ladder; None where they are not known.
+
+    Both times are of the node's clock. Where it was set meanwhile, as when a node finds its time server, they lie outside of the
+    time that the Job took by the control plane's clock, and that time counts.
+    """
+    began, end = instant(pod.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
+    if began is None or end is None:
+        return None
+    about = job.get("status", {})
+    start, completed = instant(about.get("startTime")), instant(about.get("completionTime"))
+    longest = completed - start if start is not None and completed is not None else None
+    if end - began >= 0 and (longest is None or end - began <= longest + CLOCKS):
+        return end - began
+    return longest
 
 
 def rebooted(node: str, consequence: str = "so no guest can be told from it") -> Refusal:
@@ -369,20 +386,29 @@ def rebooted(node: str, consequence: str = "so no guest can be told from it") ->
     return refusal("proof-pod-lost", f"{node}: the node was started again while it was proven, {consequence}")
 
 
-def ended_by_deadline(job: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
+def ended_by_deadline(job: Mapping[str, Any], pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
     """Whether the end of a container is that of its Job's time: a kubelet sends SIGTERM, and SIGKILL after a while.
 
     One that ended long before fails the Job by itself, unless another container of the pod runs on.
     """
     late = condition(job, "Failed") or condition(job, "FailureTarget")
     start, end = instant(job.get("status", {}).get("startTime")), instant(terminated.get("finishedAt"))
-    early = start is not None and end is not None and end < start + float(job["spec"]["activeDeadlineSeconds"]) - CLOCKS
+    deadline = float(job["spec"]["activeDeadlineSeconds"])
+    early = start is not None and end is not None and end + behind(pod) < start + deadline - CLOCKS
     return (
         late.get("reason") == "DeadlineExceeded"
         and terminated.get("exitCode") in ENDED_BY_SIGNAL
         and terminated.get("reason") != "OOMKilled"
         and not early
     )
+
+
+def behind(pod: Mapping[str, Any]) -> float:
+    """Seconds by which a node's clock is behind that of the control plane: its kubelet started the pod before the scheduler had
+    placed it there. 0 where that does not show."""
+    scheduled = instant(condition(pod, "PodScheduled").get("lastTransitionTime"))
+    began = instant(pod.get("status", {}).get("startTime"))
+    return max(0.0, scheduled - began) if scheduled is not None and began is not None else 0.0
 
 
 def instant(text: object) -> float | None:
@@ -533,7 +559,7 @@ def timed_out(
     elif pod is None:
         stopped = "no pod of its Job is there"
     elif terminated := status_of(pod, request.climbing).get("state", {}).get("terminated"):
-        ran = ended_by_deadline(job, terminated)
+        ran = ended_by_deadline(job, pod, terminated)
         stopped = "the ladder did not end in the container" if ran else "the ladder ended, and its Job did not complete"
     elif not ended(job) and pod["metadata"].get("deletionTimestamp"):
         stopped, case = f"its pod {line(pod['metadata'].get('name'), 80)} is being deleted and does not end", "hangs"

@@ -84,7 +84,20 @@ def result(text: str, verb: str) -> dict[str, Any]:
         if not is_valid(value):
             quoted = type(value).__name__ if isinstance(value, (dict, list)) else printable(repr(value), 60)
             raise ValueError(f"its key {key} is {quoted}")
+    if verb == "prove" and (refuted := _refuted(document)):
+        raise ValueError(f"it says that the proof passed, and {refuted}")
     return document
+
+
+def _refuted(proof: Mapping[str, Any]) -> str | None:
+    """What in the result of a proof contradicts that it passed; None where nothing does."""
+    if not proof["rungs"]:
+        return "has no rung of it"
+    if failed := [rung["name"] for rung in proof["rungs"] if rung["counts"] and rung["passed"] is False]:
+        return f"that the rung {failed[0]}, which counts, failed"
+    if proof.get("sandbox") is not None and proof["userNamespaces"] == 0:
+        return "that the guest allows no user namespace"
+    return None
 
 
 def _fault(value: object, left: int) -> str | None:

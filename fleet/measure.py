@@ -85,11 +85,17 @@ class Measured:
     def record(self) -> Mapping[str, Any] | None:
         """The newest of them that is of the stack; None where there is none.
 
-        A pass of which the state has no proof does not count: it is older than the run that ended before its proof.
+        A pass of which the state has no proof does not count: it is older than the run that ended before its proof. Nor does one
+        that began before the proof of the state where that is not recorded, as on a full disk; where it is, their order counts,
+        since a clock can be set back.
         """
         of_stack = next((each for each in reversed(self.records) if _is_of_stack(each, self.host)), None)
-        unknown = of_stack is not None and of_stack.get("passed") is True and self.host.evidence is None
-        return None if unknown else of_stack
+        if of_stack is None or (of_stack.get("passed") is True and self.host.evidence is None):
+            return None
+        began, in_state = of_stack.get("began"), (self.host.evidence or {}).get("began")
+        is_recorded = any(each.get("began") == in_state for each in self.records)
+        is_older = isinstance(began, str) and isinstance(in_state, str) and began < in_state and not is_recorded
+        return None if is_older else of_stack
 
     @property
     def changes(self) -> list[dict[str, Any]]:

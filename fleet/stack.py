@@ -1,6 +1,7 @@
 """A stack as its state has it, and as it is now: nodes and clusters are measured at the same time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # what reaches nodes and API servers takes a while to load
     from fleet.measure import Measured
     from fleet.measure_objects import MeasuredCluster, MeasuredObject
 
-UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
+UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """What comes of a state that is not of an engine's form."""
 
 
@@ -75,16 +76,23 @@ class Answers:
         return sum(cluster.unmeasured for cluster in self.clusters)
 
 
-def of(deployment: Mapping[str, Any]) -> Stack:
-    """What a state has. Raises FleetError, also for one that somebody has edited into another form: of many stacks, it would cost
-    the others their report."""
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raises FleetError where what is read in the with-block has not an engine's form, as in a state that somebody has edited:
+    of many stacks, it would cost the others their report."""
     try:
-        return Stack(hosts.of(deployment), cluster_objects.of(deployment), cluster_objects.unfinished(deployment))
+        yield
     except UNREADABLE as error:
         kind = type(error).__name__
         raise FleetError(
             f"The stack's state is not of a form that an engine writes ({kind}). Look for what was edited: pulumi stack export."
         ) from error
+
+
+def of(deployment: Mapping[str, Any]) -> Stack:
+    """What a state has. Raises FleetError, also for one that is not `readable`."""
+    with readable():
+        return Stack(hosts.of(deployment), cluster_objects.of(deployment), cluster_objects.unfinished(deployment))
 
 
 def without_proof(name: str) -> str:

@@ -442,8 +442,12 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "proof-user-namespaces-absent": Failure(
-        "The guest's kernel has no user namespaces.",
+        "The guest's kernel has no user namespaces, or the file of their limit is not there.",
         "Use a guest kernel built with CONFIG_USER_NS=y, as Kata's own are; no entry of kata.kernelParams repairs it",
+        {
+            "old": "Use a guest kernel of Linux 4.9 or newer, built with CONFIG_USER_NS=y, as Kata's own are",
+            "hidden": "Look for what is mounted over /proc/sys/user in the guest; kernel and kata.kernelParams need not change",
+        },
     ),
     "proof-user-namespaces-unreadable": Failure(
         "The guest's limit of user namespaces cannot be read.",

@@ -123,8 +123,11 @@ say() {
     fi
     cut 100 "$value"
     [ "$1" = command-line ] || value=$cut
+    # Why it failed; or, shorter, which tool is not there, or which other rung stands for it.
     cut=
-    if [ "$2" = fail ] && [ "${#message}" -lt 3000 ]; then cut 120 "$escaped"; fi
+    length=60
+    [ "$2" != fail ] || length=120
+    if [ -n "$escaped" ] && [ "${#message}" -lt 2800 ]; then cut "$length" "$escaped"; fi
     # Since when the kernel runs that has this id; of the others the time would take room.
     [ "$1" != boot-id ] || cut="$cut at=$at"
     message="$message$nonce rung=$1 status=$2 value=$value detail=$cut$newline"

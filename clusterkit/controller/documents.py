@@ -32,6 +32,10 @@ class Condition(TypedDict, total=False):
     message: str
 
 
+class PodCondition(Condition, total=False):
+    lastTransitionTime: str | None
+
+
 class NodeSpec(TypedDict, total=False):
     taints: list[Fields] | None
 
@@ -95,6 +99,7 @@ class JobSpec(TypedDict, total=False):
 
 class JobStatus(TypedDict, total=False):
     startTime: str | None
+    completionTime: str | None
     conditions: list[Condition] | None
 
 
@@ -117,7 +122,7 @@ class PodStatus(TypedDict, total=False):
     startTime: str | None
     reason: str
     message: str
-    conditions: list[Condition] | None
+    conditions: list[PodCondition] | None
     containerStatuses: list[ContainerStatus] | None
     initContainerStatuses: list[ContainerStatus] | None
 

@@ -90,7 +90,7 @@ def job(document: Mapping[str, Any]) -> dict[str, Any]:
             "template": {"metadata": only(template.get("metadata"), "annotations"), "spec": pod_spec(template["spec"])},
         },
         "status": {
-            **only(document.get("status"), "startTime"),
+            **only(document.get("status"), "startTime", "completionTime"),
             "conditions": [only(each, "type", "status", "reason") for each in conditions],
         },
     }
@@ -110,7 +110,7 @@ def pod(document: Mapping[str, Any]) -> dict[str, Any]:
         "spec": pod_spec(document["spec"]),
         "status": {
             **only(status, "phase", "startTime", "reason", "message"),
-            "conditions": [only(each, "type", "status", "reason", "message") for each in conditions],
+            "conditions": [only(each, "type", "status", "reason", "message", "lastTransitionTime") for each in conditions],
             "containerStatuses": containers,
             "initContainerStatuses": before,
         },

@@ -334,7 +334,12 @@ class KataNode(pulumi.ComponentResource):
             delete_before_replace=True,
         )
 
-        self.evidence = read(self.proof, "prove", lambda proof: proof)
+        # Under the stack's name for it: in the checklist, a node could otherwise speak for another one.
+        if isinstance(node, str):
+            self.evidence = read(self.proof, "prove", lambda proof: {**proof, "node": node})
+        else:
+            proven = pulumi.Output.all(read(self.proof, "prove", lambda proof: proof), node)
+            self.evidence = proven.apply(lambda both: {**both[0], "node": both[1]})
         if member:
             self.evidence = member.released(self.evidence, self.machine_id)
         self.docker_version = read(converge, "converge", lambda brought: str(brought["dockerVersion"]))

@@ -202,7 +202,7 @@ def _in_state(host: Host) -> Proof | None:
     climb = _climb(f"{CONTAINER} of the runtime" if evidence.get("proven") == "container" else GUEST, evidence)
     proof = Proof(
         source="state",
-        began=None,
+        began=_time(evidence.get("began")) or None,
         ended=_time(host.proven) or None,
         seconds=None,
         passed=evidence.get("passed") is True,
@@ -334,19 +334,20 @@ def _not_tried(proof: Proof | None) -> tuple[str, ...]:
 
 def _timeline(history: Sequence[Mapping[str, Any]], host: Host) -> tuple[PastProof, ...]:
     if history:
-        return tuple(_past(entry) for entry in reversed(history))
-    evidence = host.evidence
-    if evidence is None:
+        return tuple(_past(entry, _recorded(entry)) for entry in reversed(history))
+    evidence, proof = host.evidence, _in_state(host)
+    if evidence is None or proof is None:
         return ()
-    return (_past({**evidence, "began": host.proven}),)
+    return (_past({**evidence, "began": host.proven}, proof),)
 
 
-def _past(entry: Mapping[str, Any]) -> PastProof:
+def _past(entry: Mapping[str, Any], proof: Proof) -> PastProof:
+    """A line, whose verdict is that of the proof: what contradicts itself did not pass."""
     return PastProof(
         when=_time(entry.get("began")),
         seconds=_number(entry.get("seconds")),
-        passed=entry.get("passed") is True,
-        code=_text(_mapping(entry.get("error")).get("code")),
+        passed=proof.passed,
+        code=proof.failure.code if proof.failure else "",
         guest_kernel=_text(entry.get("guestKernel")),
         user_namespaces=_whole(entry.get("userNamespaces")),
         docker=_text(entry.get("dockerVersion")),

@@ -15,7 +15,7 @@ from fleet import engine, hosts
 from fleet.errors import FleetError
 from fleet.report import build, html, markdown, summary
 from fleet.report.document import Fleet, Report, Summary, as_json
-from fleet.stack import Answers, Stack, of, proven_elsewhere
+from fleet.stack import Answers, Stack, of, proven_elsewhere, readable
 
 Measure = Callable[[Stack], Answers]
 
@@ -24,8 +24,9 @@ def of_one(stack: str, measure: Measure) -> Report:
     """The document of a stack. Raises FleetError."""
     state = engine.deployment(stack)
     known = of(state)
+    with readable():
+        outputs, elsewhere = hosts.outputs(state), proven_elsewhere(state)
     answers = measure(known)
-    outputs, elsewhere = hosts.outputs(state), proven_elsewhere(state)
     return build.report(stack, known.nodes, answers.nodes, outputs, now(), answers.clusters, answers.unfinished, elsewhere)
 
 

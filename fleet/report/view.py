@@ -1,5 +1,6 @@
 """What Markdown and HTML show alike: words for verdicts, counts and times, and the rungs of all places in one table."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +9,8 @@ from fleet.report.document import NEVER_MEASURED, PROOF_IN_PODS, Climb, ClusterO
 from nodekit.rules.proof.ladder import COMMANDS
 
 COMMAND_RUNGS = frozenset(command.name for command in COMMANDS)
-STANDS_FOR = " does this and more"
-"""What the ladder says of a rung that it did not climb by itself, behind the name of the other."""
+STANDS_FOR = re.compile(r"part of ([a-z-]+)|([a-z-]+) does this and more")
+"""What the ladder says of a rung that it did not climb by itself, with the name of the other; the second form is an older one."""
 LONG = frozenset({"command-line"})
 """Rungs whose value stands elsewhere in the document."""
 SHOWN = 160
@@ -44,8 +45,8 @@ def detail(rung: Rung) -> str:
     """Words that belong to it: why it was not passed, or which other rung stands for it."""
     text = rung.detail
     if rung.verdict == "passed":
-        stronger = text.removesuffix(STANDS_FOR)
-        text = f"with {stronger}" if stronger != text and rung.name in COMMAND_RUNGS else ""
+        stronger = STANDS_FOR.fullmatch(text) if rung.name in COMMAND_RUNGS else None
+        text = f"with {stronger[1] or stronger[2]}" if stronger else ""
     return text if len(text) <= 2 * SHOWN else text[: 2 * SHOWN - 1] + "…"
 
 

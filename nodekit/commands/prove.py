@@ -112,6 +112,8 @@ def _proven(state: ProveState, root: Path, attempt: proofs.Attempt) -> dict[str,
         "dockerVersion": answer.version,
         "note": "; ".join(notes),
         "attempts": attempts,
+        # Without a record, as on a full disk, it shows which of this and a recorded proof is the newer one.
+        "began": attempt.began,
     }
 
 

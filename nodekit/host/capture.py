@@ -43,9 +43,10 @@ def capture(
 ) -> Captured:
     """Run `argv` until it ends, `timeout` seconds are over, or a stream is longer than `limit` bytes; it is gone on return.
 
-    With `until` it is also ended once its standard output holds that text. With `discard` a stream that is longer than `limit`
-    ends nothing: its start is kept, and the rest is read and dropped. Only the program itself is killed; what it has started
-    gets a closed pipe, and is not waited for. Raises OSError when `argv` cannot be started.
+    With `until` it is also ended once its standard output holds that text. With `discard` a stream that is longer than
+    `limit` ends nothing: the first and the last half of that many bytes are kept, a line each side of the cut. Only the program
+    itself is killed; what it has started gets a closed pipe, and is not waited for. Raises OSError when `argv` cannot be
+    started.
     """
     deadline = time.monotonic() + timeout
     process = subprocess.Popen(
@@ -122,8 +123,12 @@ class _Reading:
 
     def _kept(self, text: bytearray, data: bytes) -> str | None:
         """Keep what was read; the reason to stop, if that gives one."""
-        before = len(text)
-        text += data[: self.limit - before]
-        if self.until is not None and text is self.out and text.find(self.until, max(0, before - len(self.until))) >= 0:
+        before, excess = len(text), len(text) + len(data) - self.limit
+        text += data if self.discard else data[: self.limit - before]
+        is_seen = self.until is not None and text is self.out and text.find(self.until, max(0, before - len(self.until))) >= 0
+        if excess > 0 and self.discard:
+            half = self.limit // 2
+            text[half - 1 : half + excess] = b"\n"  # so that no line is made of two
+        if is_seen:
             return "seen"
-        return "length" if before + len(data) > self.limit and not self.discard else None
+        return "length" if excess > 0 and not self.discard else None

@@ -18,7 +18,7 @@ from nodekit.progress import say
 from nodekit.rules.proof.console import Explanation, explain
 
 MAX_CONSOLE = 1 << 20
-"""Bytes of a console that are kept; what a guest writes after them is read and dropped."""
+"""Bytes of a console that are kept, the first half and the last: a kernel can say more than that before the ladder begins."""
 QEMU_NAMES = ("qemu-system-x86_64", "/opt/kata/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 """Where a QEMU is looked for when the configuration names none."""
 SPARE_MIB = 256

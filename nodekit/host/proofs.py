@@ -29,6 +29,8 @@ class Attempt:
     """A proof that runs."""
 
     def __init__(self) -> None:
+        self.began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """By this node's clock."""
         self.begin = time.monotonic()
         self.climbs: list[Climb] = []
         self.result: dict[str, object] | None = None
@@ -42,7 +44,6 @@ class Attempt:
 @contextmanager
 def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
     """Record how the with-block ends, which is a proof. One that is killed leaves no record."""
-    began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     attempt = Attempt()
     failure = None
     try:
@@ -52,10 +53,10 @@ def recorded(root: Path, state: ProveState) -> Iterator[Attempt]:
         raise
     finally:
         if failure is not None or attempt.result is not None:
-            seconds = time.monotonic() - attempt.begin
+            seconds, climbs, result = time.monotonic() - attempt.begin, attempt.climbs, attempt.result
             _keep(
                 root,
-                history.proof(state, began=began, seconds=seconds, climbs=attempt.climbs, result=attempt.result, failure=failure),
+                history.proof(state, began=attempt.began, seconds=seconds, climbs=climbs, result=result, failure=failure),
             )
 
 

@@ -213,7 +213,7 @@ RUNGS: dict[str, tuple[dict[str, Any], str, str]] = {
         "proof-user-namespaces-zero",
         "sysctl.user.max_user_namespaces=0 on the",
     ),
-    "no-user-namespaces": (template(entered=False, **HIDDEN), "proof-user-namespaces-absent", "no user namespaces"),
+    "hidden-limit": (template(entered=False, **HIDDEN), "proof-user-namespaces-absent", "something lies over /proc/sys/user"),
     "no-nesting": (template("no-nesting"), "proof-nested-failed", "used up"),
     "no-loopback": (template("no-network-namespaces"), "proof-loopback-failed", "used up"),
     "bounding-set": (template(context=DROPPED), "proof-unshare-failed", "CAP_SETFCAP is not in the bounding set"),

@@ -470,18 +470,23 @@ def test_a_proof_is_believed_by_what_its_own_pod_reported() -> None:
     assert isinstance(pod_verdict.verdict(REQUEST, NODES, FAILED, None, json.dumps(result)), Refusal)
 
 
-def up_for(seconds: str, kernel: str = "6.12.0", **fields: Any) -> dict[str, Any] | Refusal:
+def up_for(seconds: str, kernel: str = "6.12.0", job: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any] | Refusal:
     """The verdict on a pod of a minute whose ladder's kernel had run so long, on a node with the kernel 6.12.0."""
+    job = job or COMPLETE
     boot_id, release = (f"status=ok value={value} detail=" for value in (GUEST_ID, kernel))
     text = report(REQUEST.nonce, boot_id=f"{boot_id} at={seconds}" if seconds else boot_id, kernel=release)
     seen = pod_that(state=ended(text, finishedAt="2026-01-01T00:01:00Z"), **{"startTime": "2026-01-01T00:00:00Z", **fields})
     described: Any = {"metadata": {"name": "n", "uid": "u", "resourceVersion": "1"}, "status": {"nodeInfo": {}}}
     described["status"]["nodeInfo"] = {"bootID": NODE_ID, "kernelVersion": "6.12.0", "osImage": "Debian"}
     verdicts = [
-        pod_verdict.verdict(REQUEST, Nodes([node]), COMPLETE, pod)
-        for node, pod in (
-            (pod_proof.node_of(described), seen),
-            (pod_proof.node_of(trimmed.node(documents_read("nodes", described))), trimmed.pod(documents_read("pods", seen))),
+        pod_verdict.verdict(REQUEST, Nodes([node]), of, pod)
+        for node, of, pod in (
+            (pod_proof.node_of(described), job, seen),
+            (
+                pod_proof.node_of(trimmed.node(documents_read("nodes", described))),
+                trimmed.job(documents_read("jobs", job)),
+                trimmed.pod(documents_read("pods", seen)),
+            ),
         )
     ]
     assert verdicts[0] == verdicts[1], "up and the controller of joining nodes agree"
@@ -499,6 +504,17 @@ def test_a_kernel_that_ran_before_the_pod_passes_for_no_guest() -> None:
     assert isinstance(up_for("86400.00", "6.18.0"), dict)
     assert all(isinstance(up_for(seconds), dict) for seconds in ("12.00", "64.00", ""))
     assert isinstance(up_for("86400.00", startTime=None), dict)
+
+
+@pytest.mark.parametrize("began", ["2026-01-01T01:00:00Z", "2036-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+def test_a_clock_that_was_set_while_the_ladder_ran_makes_a_guest_no_older_nor_its_node_younger(began: str) -> None:
+    """A node finds its time server some seconds after its start: then its own times say nothing of how long the pod ran."""
+    job = deepcopy(COMPLETE)
+    job["status"] |= {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:02Z"}
+    assert isinstance(up_for("58.00", job=job, startTime=began), dict)
+    result = up_for("86400.00", job=job, startTime=began)
+    assert isinstance(result, Refusal) and "62 s before the ladder's end" in result.sentence
+    assert isinstance(up_for("58.00", job=job), dict) and isinstance(up_for("86400.00", job=job), Refusal)
 
 
 def test_a_proof_stands_although_its_job_is_removed_once_it_has_ended() -> None:
@@ -1042,6 +1058,19 @@ def test_a_ladder_that_was_killed_long_before_the_end_of_the_time_is_reported_as
         for job in (late, trimmed.job(documents_read("jobs", late))):
             result = pod_verdict.verdict(REQUEST, NODES, job, seen)
             assert isinstance(result, Refusal) and result.code == code, result
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_a_node_whose_clock_is_behind_is_not_told_to_have_killed_what_its_jobs_time_ended(code: int) -> None:
+    late = job_that("Failed", "DeadlineExceeded")
+    late["status"]["startTime"] = "2026-01-01T00:10:00Z"
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:10:20Z"}
+    for at, expected in (("2026-01-01T00:14:01Z", "proof-timeout"), ("2026-01-01T00:10:01Z", "proof-container-failed")):
+        state = ended("", code, reason="Error", finishedAt=at)  # a minute behind
+        seen = pod_that(state=state, startTime="2026-01-01T00:09:21Z", conditions=[scheduled])
+        for read in (seen, trimmed.pod(documents_read("pods", seen))):
+            result = pod_verdict.verdict(REQUEST, NODES, late, read)
+            assert isinstance(result, Refusal) and result.code == expected, result
 
 
 @pytest.mark.parametrize("kind", ["Failed", "FailureTarget"])

@@ -291,6 +291,34 @@ def test_a_node_s_result_is_checked_before_anything_is_taken_from_it(text: str, 
     assert caught.value.code == "result-missing" and cause in caught.value.message and len(caught.value.message) < 400
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"rungs": []}, "has no rung"),
+        ({"rungs": [*PROVEN["rungs"], {"name": "srt-call", "passed": False, "counts": True}]}, "the rung srt-call, which counts"),
+        ({"sandbox": "bubblewrap", "userNamespaces": 0}, "no user namespace"),
+    ],
+)
+def test_a_result_that_contradicts_its_pass_is_none(values: dict[str, Any], words: str) -> None:
+    """Such as of a node program that somebody changed: the stack was proven, and its checklist had rows that failed."""
+    with pytest.raises(NodeError, match=rf"it says that the proof passed, and .*{words}"):
+        result_of(json.dumps({**PROVEN, **values}), "prove", "n-proof")
+    beside = [{"name": "srt-call", "passed": False, "counts": False}]
+    harmless = {"sandbox": None, "userNamespaces": 0, "rungs": [*PROVEN["rungs"], *beside]}
+    assert result_of(json.dumps({**PROVEN, **harmless}), "prove", "n-proof")["passed"] is True
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_node_speaks_under_no_other_name_than_the_stack_s(later: bool) -> None:
+    """What it printed is `local-0`: in the checklist it would have spoken for that one."""
+
+    def program() -> None:
+        name: Any = pulumi.Output.from_input("rack-7") if later else "rack-7"
+        pulumi.export("evidence", KataNode("n", {**SMALLEST, "node": name}).evidence)
+
+    assert run(program).outputs["evidence"]["node"] == "rack-7"
+
+
 def test_what_a_stack_takes_from_the_verbs_before_the_proof_is_checked_too() -> None:
     for verb, key in (("converge", "dockerVersion"), ("system", "machineId")):
         assert result_of(json.dumps({"verb": verb, "machineId": "", key: "x", "run": "0"}), verb, "n")[key] == "x"

@@ -23,12 +23,15 @@ from typer.testing import CliRunner
 
 from fleet import pairs
 from fleet.__main__ import app
+from fleet.hosts import SECRET
 from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
 from fleet.stack import Answers
+from nodekit.commands import prove
 from nodekit.errors import NodeError
 from nodekit.host import proofs
+from nodekit.host.kata import Effective
 from nodekit.rules.node_state import CompareState, ProveState
 from nodekit.rules.proof import history
 from nodekit.rules.proof.capabilities import CAPABILITIES
@@ -36,6 +39,7 @@ from nodekit.rules.proof.history import Climb
 from nodekit.rules.proof.ladder import judge
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
+from nodekit.scripts import script
 from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
@@ -288,6 +292,16 @@ def test_nodes_that_the_stack_has_no_proof_of_are_named_in_its_document(monkeypa
     assert group in html.report(document) and valid(document)["notProven"] == [group, joining]
 
 
+@pytest.mark.parametrize("plaintext", ["no JSON", 5, "[" * 100_000])
+def test_outputs_that_somebody_edited_cost_the_other_stacks_no_report(monkeypatch: pytest.MonkeyPatch, plaintext: Any) -> None:
+    secret = {SECRET[0]: SECRET[1], "plaintext": plaintext}
+    stack = {"urn": "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s", "type": "pulumi:pulumi:Stack", "outputs": {"checklist": secret}}
+    monkeypatch.setattr(command.engine, "deployment", lambda name: {"resources": [stack] if name == "edited" else []})
+    document, is_unreadable = command.of_many(["edited", "other"], lambda _: Answers([], []))
+    assert is_unreadable and [line.readable for line in document.stacks] == [False, True]
+    assert "not of a form that an engine writes" in document.stacks[0].problem
+
+
 def test_a_destroy_that_ended_before_leaves_no_proof_and_no_checklist() -> None:
     """The nodes and objects are gone, and the outputs are in the state until the end: the stack was called proven."""
     outputs = {**samples.outputs(samples.record("passed")), "clusterProof": {"w1": samples.record("passed")[-1]["climbs"][-1]}}
@@ -316,6 +330,23 @@ def test_the_rungs_of_a_proof_that_a_later_one_put_out_of_the_record_are_those_o
     assert (node.outcome, node.proof.ended, len(node.timeline)) == ("drifted", host.proven, 2)
 
 
+def test_a_pass_that_the_node_could_not_record_is_not_hidden_by_the_failure_before_it() -> None:
+    """A disk that takes nothing fails no proof, and the node's newest record is then an older one."""
+    failure, climb = samples.record("failed")[-1], samples.record("passed")[-1]["climbs"][-1]
+    for began, outcome in (("2026-11-26T18:11:41Z", "proven"), (failure["began"], "failed"), ("2026-11-26T18:11:39Z", "failed")):
+        node = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **climb, "began": began})
+        measured = samples.measured(node, [failure])
+        (line,) = build.report("s", [node], [measured], {}, samples.MADE).nodes
+        assert line.outcome == outcome and bool(measured.differences) is (outcome == "failed")
+        assert line.proof and (line.proof.began == began or outcome == "failed")
+    assert failure["began"] == "2026-11-26T18:11:40Z"
+    # A clock that was years ahead, and has been set back since: both are recorded, and the failure came later.
+    ahead = {**samples.record("passed")[-1], "began": "2036-01-01T00:00:00Z"}
+    node = dataclasses.replace(samples.host("n1"), evidence={**samples.EVIDENCE, **climb, "began": ahead["began"]})
+    (line,) = build.report("s", [node], [samples.measured(node, [ahead, failure])], {}, samples.MADE).nodes
+    assert line.outcome == "failed"
+
+
 def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None:
     """A record or a state that was damaged, or edited: no document says `proven` above a rung that failed."""
     passed, failed = samples.record("passed")[-1], samples.record("failed")[-1]["climbs"][0]
@@ -330,6 +361,7 @@ def test_a_rung_that_failed_is_stronger_than_the_word_passed_beside_it() -> None
         (node,) = document.nodes
         assert (document.outcome, node.outcome) == ("failed", "failed") and node.proof and node.proof.failure
         assert "[result-missing]" in summary.of(document).problem
+        assert [(past.passed, past.code) for past in node.timeline] == [(False, "result-missing")]
     (cluster,) = samples.clusters()
     job, *_ = cluster.objects
     edited = dataclasses.replace(job, item=dataclasses.replace(job.item, evidence=bad))
@@ -502,6 +534,19 @@ def test_a_pod_that_proved_a_sandbox_is_not_said_to_have_proven_none(sandbox: st
     assert f"| Promised sandbox | `{sandbox or 'none'}` |" in markdown.report(document)
 
 
+def test_a_rung_that_was_not_climbed_by_itself_is_told_with_the_one_that_stands_for_it() -> None:
+    """In the words of today's ladder and of earlier ones, which nodes keep: without, it reads as if it had been run."""
+    (words,) = re.findall(r'say "\$rung" ok 0 "(.+)"', script("ladder.sh"))
+    for detail in (words.replace("$2", "srt-call"), "srt-call does this and more"):
+        proofs = samples.record("passed")
+        for climb in proofs[-1]["climbs"]:
+            climb["rungs"] = [{**rung, "detail": detail if rung["name"] == "loopback" else ""} for rung in climb["rungs"]]
+        node = samples.host("n1")
+        document = build.report("s", [node], [samples.measured(node, proofs)], {}, samples.MADE)
+        assert markdown.report(document).count("with srt-call") == 2
+        assert html.report(document).count('<span class="detail">with srt-call</span>') == 2
+
+
 def test_objects_of_a_cluster_are_told_with_what_differs_and_proofs_with_their_nodes() -> None:
     document = samples.clustered()
     assert [(each.kind, each.name, each.state) for each in document.objects] == [
@@ -662,6 +707,21 @@ def test_a_node_keeps_its_last_proofs_and_of_earlier_ones_no_rungs(tmp_path: Pat
     assert len(proofs.kept(tmp_path)) == history.KEPT, "a run that is ended leaves no record"
     (tmp_path / proofs.RECORD.lstrip("/")).write_text("no record")
     assert proofs.kept(tmp_path) == []
+
+
+def test_the_result_of_a_proof_and_its_record_have_one_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it a stack's state is told from what the node has recorded."""
+    (tmp_path / proofs.FOLDER.lstrip("/")).mkdir(parents=True)
+    verdict = judge("", "n", "y", [])
+    effective = Effective("/c", "/c", "", None, (), {}, "", {}, {}, {}, None, None)
+    monkeypatch.setattr(prove, "effective", lambda *_, **__: effective)
+    monkeypatch.setattr(prove, "refuse_what_kata_refuses", lambda *_: None)
+    monkeypatch.setattr(prove, "guest_proof", lambda *_: (verdict, [], 1))
+    monkeypatch.setattr(prove, "no_container", lambda *_: "no Kata shim on this node")
+    monkeypatch.setattr(prove, "boot_id", lambda _: "b")
+    monkeypatch.setattr(prove.docker, "ask", lambda _: prove.docker.Answer(None, frozenset(), ""))
+    result = prove.run(STATE.document(), tmp_path)
+    assert result["began"] == proofs.kept(tmp_path)[-1]["began"]
 
 
 def test_a_disk_that_takes_nothing_fails_no_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from nodekit.__main__ import MAX_INPUT, desired_state
 from nodekit.commands import prove
 from nodekit.errors import NodeError
 from nodekit.host import apt, guest, kata_download
-from nodekit.host.capture import capture
+from nodekit.host.capture import _Reading, capture
 from nodekit.host.files import MAX_FILE, read_bytes
 from nodekit.host.guest import Boot, Plan
 from nodekit.host.journal import MAX_JOURNAL, Transaction
@@ -185,11 +185,20 @@ def test_input_is_given_while_output_is_read() -> None:
     assert run(["cat"], timeout=30).stdout == ""
 
 
-def test_a_console_is_read_on_and_forgotten_beyond_its_limit() -> None:
+def test_a_console_is_read_on_beyond_its_limit_and_its_end_is_kept() -> None:
     script = "head -c 3000000 /dev/zero; echo words >&2; exit 3"
     result = capture(["sh", "-c", script], timeout=30, limit=MIB, discard=True)
     assert (result.code, len(result.stdout), result.stderr) == (3, MIB, b"words\n")
     assert (result.timed_out, result.too_long) == (False, False)
+    lines = "echo first; head -c 3000000 /dev/zero; echo; echo 'the last line'; echo 'the end'; sleep 20"
+    whole = capture(["sh", "-c", lines], timeout=30, limit=MIB, until=b"the end", discard=True).stdout
+    assert whole.startswith(b"first\n") and whole.endswith(b"\nthe last line\nthe end\n") and len(whole) <= MIB
+    # Wherever the cut falls, no line is made of the halves of two.
+    for length in range(MIB // 2 - 40, MIB // 2 + 40):
+        cut = _Reading(Mock(), MIB, b"", None, True)
+        for data in (b"-" * length, b"the first line ", b"x" * MIB, b" the last line"):
+            cut._kept(cut.out, data)
+        assert len(cut.out) == MIB and cut.out[MIB // 2 - 1 : MIB // 2] == b"\n" and cut.out.endswith(b"x the last line")
     begin = time.monotonic()
     seen = capture(["sh", "-c", "printf 'abc the'; sleep 0.3; printf ' end'; sleep 20"], timeout=30, limit=MIB, until=b"the end")
     assert seen.stdout == b"abc the end" and not seen.timed_out and time.monotonic() - begin < 10

@@ -18,6 +18,10 @@ MSR = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu-system-x
         ("", "qemu: linux kernel too old to load a ram disk", False, "cannot load the kernel", False),
         ("", "qemu: cannot set up guest memory 'pc.ram': Cannot allocate memory", False, "too little memory", False),
         ("", "something new", False, "QEMU ended: something new", False),
+        # A QEMU whose own name has kvm in it.
+        ("", "qemu-kvm: could not load kernel '/opt/vmlinux': not an ELF", False, "QEMU cannot load the kernel", False),
+        ("", "/usr/bin/kvm: -initrd /x: Could not open '/x': No such file", False, "QEMU cannot open a file", False),
+        ("", "qemu-kvm: -accel kvm: failed to initialize kvm: Permission denied", False, "this node's KVM", False),
         (
             FIRMWARE + "[    1.6] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n",
             "",

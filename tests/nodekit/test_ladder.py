@@ -28,6 +28,15 @@ FINE = {
 }
 MASKED = "bwrap:%20Can't%20mount%20proc%20on%20/newroot/proc:%20Operation%20not%20permitted"
 ENOSPC = "unshare:%20unshare(0x10000000):%20No%20space%20left%20on%20device"
+NO_PERMISSIONS = (
+    "bwrap:%20No%20permissions%20to%20create%20new%20namespace,%20likely%20because%20the%20kernel%20does%20not%20allow"
+    "%20non-privileged%20user%20namespaces.%20See%20<https://deb.li/bubblewrap>"
+)
+NO_SUPPORT = (
+    "bwrap:%20Creating%20new%20namespace%20failed,%20likely%20because%20the%20kernel%20does%20not%20support"
+    "%20user%20namespaces.%20%20bwrap%20must%20be%20installed%20setuid%20on%20such%20systems."
+)
+"""Bubblewrap's words for EPERM and EINVAL of clone(2)."""
 
 
 def transcript(**changes: tuple[str, str, str]) -> str:
@@ -57,7 +66,17 @@ def test_a_working_guest_passes_with_its_readings() -> None:
         ({"command_line": ("ok", f"{SEED}0", "")}, "proof-parameters-missing", f"lacks {SEED}"),
         ({"command_line": ("ok", f"{SEED}%20quiet%20{LATER}", "")}, "proof-parameters-missing", f"has {LATER} after {SEED}, and"),
         ({"user_namespaces": ("ok", "0", "")}, "proof-user-namespaces-zero", "read '0'"),
-        ({"user_namespaces": ("absent", "", "x")}, "proof-user-namespaces-absent", "CONFIG_USER_NS=n"),
+        (
+            {"user_namespaces": ("absent", "", "x"), "unshare": ("fail", "1", "x")},
+            "proof-user-namespaces-absent",
+            "CONFIG_USER_NS=n",
+        ),
+        ({"user_namespaces": ("absent", "", "x")}, "proof-user-namespaces-absent", "something lies over /proc/sys/user"),
+        (
+            {"user_namespaces": ("absent", "", "x"), "kernel": ("ok", "4.4.302-kata", "")},
+            "proof-user-namespaces-absent",
+            "older than 4.9",
+        ),
         ({"user_namespaces": ("fail", "", "Permission%20denied")}, "proof-user-namespaces-unreadable", "Permission denied"),
         ({"user_namespaces": ("ok", "many", "")}, "proof-user-namespaces-not-a-number", "read 'many'"),
         ({"user_namespaces": ("ok", "", "")}, "proof-user-namespaces-not-a-number", "read ''"),
@@ -102,6 +121,8 @@ def test_a_working_guest_passes_with_its_readings() -> None:
             "`which` one second",
         ),
         ({"bwrap_user": ("fail", "1", "bwrap:%20(ENOSPC)")}, "proof-bwrap-failed", "limit"),
+        ({"bwrap_user": ("fail", "1", NO_PERMISSIONS)}, "proof-bwrap-failed", "the guest forbids it"),
+        ({"bwrap_user": ("fail", "1", NO_SUPPORT[:120])}, "proof-bwrap-failed", "lacks this kind of namespace"),
         ({"loopback": ("fail", "2", "RTNETLINK%20answers:%20Operation%20not%20permitted")}, "proof-loopback-failed", "RTNETLINK"),
     ],
 )
@@ -122,6 +143,8 @@ UID_MAP = "unshare:%20write%20failed%20/proc/self/uid_map:%20Operation%20not%20p
     ("uid", "rung", "detail"),
     [
         ("0", "bwrap_ordinary", "bwrap:%20setting%20up%20uid%20map:%20Permission%20denied"),  # AppArmor of Ubuntu 24.04
+        ("0", "bwrap_ordinary", NO_PERMISSIONS),
+        ("1000", "bwrap_user", NO_PERMISSIONS[:120]),  # as much as a pod's report has of it
         ("0", "srt_call_ordinary", UID_MAP),
         ("1000", "unshare_map_root", UID_MAP),
         ("1000", "srt_call", UID_MAP),

@@ -10,6 +10,7 @@ import pytest
 
 from clusterkit.pod_proof import key_pattern
 from nodekit.host.guest import new_nonce
+from nodekit.rules.kata.kernel_params import command_line_budget
 from nodekit.rules.proof.ladder import COMMANDS, REQUIRED, Reading, Verdict, judge, readings
 from nodekit.scripts import ladder_script, script
 
@@ -223,6 +224,23 @@ def test_the_message_of_a_pod_holds_what_the_judge_needs(shell: list[str], tmp_p
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_the_message_of_a_pod_says_which_tool_is_missing_and_which_rung_stands_for_another(
+    shell: list[str], tmp_path: Path
+) -> None:
+    message = tmp_path / "message"
+    for tool in ("cat", "ip", "mount", "sh", "timeout", "true", "unshare"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    at = str(shutil.which(shell[0]))
+    printed = climb([at, *shell[1:]], env={"PATH": str(tmp_path), "KATA_NODES_MESSAGE": str(message)})
+    texts = printed, message.read_text()
+    full, short = (judge(text, NONCE, "another", [], sandbox="bubblewrap", place="pod") for text in texts)
+    assert short.code == "proof-tool-missing" and short.message == full.message
+    assert "bwrap is not installed here, so this was not tried" in short.message
+    by_name = {rung.name: rung.detail for rung in short.rungs}
+    assert by_name["unshare"] == "part of unshare-nested" and by_name["srt-call"] == "bwrap is not installed here"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_a_parameter_with_blanks_between_its_quotes_is_in_the_message(shell: list[str], tmp_path: Path) -> None:
     message, line = tmp_path / "message", tmp_path / "line"
     expected = ['dyndbg="module vsock +p"', '"a=b  c"', 'x="1 "y', "plain=1"]
@@ -283,6 +301,27 @@ def test_the_message_stays_within_the_kubelets_bound_where_everything_fails(tmp_
     assert len(message.read_bytes()) <= 4096
     by_name, whole = readings(message.read_text(), NONCE)
     assert whole and by_name["unshare"].status == "fail" and by_name["unshare"].detail == "%" * 40
+
+
+def test_the_message_of_as_many_parameters_as_fit_stays_within_the_kubelets_bound(tmp_path: Path) -> None:
+    """A report that is cut has no end, and says nothing of its last rungs."""
+    message, line = tmp_path / "message", tmp_path / "line"
+    line.write_text(" ".join(f"parameter{number:02}=value" for number in range(command_line_budget() // 18)) + "\n")
+    fake(tmp_path / "bwrap", "#!/bin/sh\nprintf '%0900d' 0 | tr 0 '%' >&2\nexit 1\n")
+    for tool in ("unshare", "srt", "ip", "getent", "runc", "newuidmap"):
+        (tmp_path / tool).symlink_to("bwrap")
+    env = {
+        "KATA_NODES_MESSAGE": str(message),
+        "KATA_NODES_NONCE": NONCE[:16],  # as long as a pod's
+        "KATA_NODES_KEYS": "parameter??",
+        "KATA_NODES_NETWORK": "1",
+        "KATA_NODES_NAME": "localhost",
+    }
+    unshare, own = str(shutil.which("unshare")), os.environ["PATH"]
+    for path in (own, f"{tmp_path}:{own}"):
+        climb(["dash"], before=f"mount --bind {line} /proc/cmdline", env={**env, "PATH": path}, around=(unshare, "-m"))
+        text = message.read_text()
+        assert len(text) <= 4096 and readings(text, NONCE[:16])[1], len(text)
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

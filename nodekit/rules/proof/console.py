@@ -63,6 +63,8 @@ QEMU: tuple[tuple[str, str, str], ...] = (
     (r"[Cc]ould not open|No such file", "QEMU cannot open a file", "Check that the files that Kata's configuration names exist"),
 )
 """What QEMU says -> cause and remedy, the first that fits."""
+OWN_NAME = r"^(?:\S{0,4096}/)?(?:qemu-[\w.-]{1,100}|kvm): "
+"""How QEMU begins its lines: its own name, which says nothing, as `qemu-kvm` where its kernel cannot be loaded."""
 FIRST_PROCESS = r"Attempted to kill init|No working init found|Requested init .{0,300} failed"
 """What a kernel says that has no first process."""
 CONSOLE: tuple[tuple[str, str, str], ...] = (
@@ -100,11 +102,12 @@ def known_fault(console: str) -> Explanation | None:
 def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: bool) -> Explanation:
     """Why this boot did not reach its end. `timed_out`: QEMU still ran when its time was over."""
     # QEMU goes on after a warning, such as one of a feature that the processor lacks.
-    errors = "\n".join(line for line in qemu_stderr[:MAX_READ].splitlines() if ": warning: " not in line)
+    lines = [line for line in qemu_stderr[:MAX_READ].splitlines() if ": warning: " not in line]
+    words = [re.sub(OWN_NAME, "", line) for line in lines]
     for pattern, cause, remedy in QEMU:
-        line = _line(errors, pattern)
-        if line:
-            return Explanation(f"{cause} (QEMU: {line})", remedy)
+        line = next((line for line, without in zip(lines, words, strict=True) if re.search(pattern, without)), None)
+        if line is not None:
+            return Explanation(f"{cause} (QEMU: {printable(' '.join(line.split()), SHOWN)})", remedy)
     fault = known_fault(console)
     if fault is not None:
         return fault
@@ -114,9 +117,9 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
             f"The command line has {length} bytes; with more than {MAX_COMMAND_LINE} an x86 kernel hangs before its first word",
             "Shorten kata.kernelParams",
         )
-    words, firmware = _behind_firmware(console), "Booting from ROM" in console
-    if words:
-        last = printable(" ".join(words.splitlines()[-1].split()), SHOWN)
+    behind, firmware = _behind_firmware(console), "Booting from ROM" in console
+    if behind:
+        last = printable(" ".join(behind.splitlines()[-1].split()), SHOWN)
         state = f"its last line on the console: {last}"
     else:
         state = "the firmware handed over and the kernel said nothing" if firmware else "its console stayed empty"
@@ -126,10 +129,8 @@ def explain(console: str, qemu_stderr: str, command_line: str, *, timed_out: boo
             "Run again; if it happens again, use a node with working hardware virtualization, or give it more time",
             retry=True,
         )
-    if errors.strip():
-        return Explanation(
-            f"QEMU ended: {printable(' '.join(errors.split()), SHOWN)}", "Run this QEMU by hand on the node to see why"
-        )
+    if errors := " ".join(" ".join(lines).split()):
+        return Explanation(f"QEMU ended: {printable(errors, SHOWN)}", "Run this QEMU by hand on the node to see why")
     return Explanation(
         f"The guest reset itself or ended early; {state}",
         "Raise default_memory in Kata's configuration, or use another guest kernel",

@@ -200,14 +200,29 @@ def _limit_set_by(command_line: str) -> str | None:
     return setting[-1] if setting else None
 
 
-def _user_namespaces(read: Reading, command_line: str) -> Finding:
-    if read.status == "absent":
+FIRST_WITH_LIMIT = (4, 9)
+"""The first Linux with /proc/sys/user (user_namespaces(7), namespaces(7))."""
+
+
+def _absent_limit(kernel: str, can_make: bool) -> tuple[str, str]:
+    """Why the file is not there, and what cures it: `can_make` is whether a user namespace was made all the same."""
+    release = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", kernel)
+    if release and (int(release[1]), int(release[2])) < FIRST_WITH_LIMIT:
         return (
-            False,
-            "proof-user-namespaces-absent",
-            "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)",
-            remedy_for("proof-user-namespaces-absent"),
+            f"the guest's kernel, {_in_sentence(kernel)}, is older than 4.9, the first that has it",
+            remedy_for("proof-user-namespaces-absent", "old"),
         )
+    if can_make:
+        return (
+            "the guest makes user namespaces all the same, so something lies over /proc/sys/user",
+            remedy_for("proof-user-namespaces-absent", "hidden"),
+        )
+    return "the guest's kernel has no user namespaces (CONFIG_USER_NS=n)", remedy_for("proof-user-namespaces-absent")
+
+
+def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bool) -> Finding:
+    if read.status == "absent":
+        return (False, "proof-user-namespaces-absent", *_absent_limit(kernel, can_make))
     if read.status == "fail":
         return (
             False,
@@ -260,6 +275,12 @@ FULL_FOLDER = r"(?:^|\n)(?:cp|mkdir|cat|(?:/bin/)?sh): |mkdtemp|, (?:open|write)
 """Words of a program that has no room for its files: the kernel has the same error for a namespace too many."""
 
 
+FORBIDDEN = r"[Oo]peration not permitted|[Pp]ermission denied|No permissions to create new namespace"
+"""EPERM and EACCES, the last in bubblewrap's own words (bubblewrap.c, main)."""
+LACKING = "Invalid argument|not implemented|likely because the kernel does not support"
+"""EINVAL and ENOSYS of a kernel without a kind of namespace, the last in bubblewrap's own words."""
+
+
 def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
     """Cause and remedy of a command that failed, from its exit code and its words (errors of clone(2), unshare(2), mount(2))."""
     detail = read.detail
@@ -286,7 +307,7 @@ def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
         return "the limit of user namespaces, of namespaces of another kind, or of their nesting, is used up", RAISE
     if name == "rootless-runc" and re.search(r"/bin/busybox.*no such file", detail, re.DOTALL):
         return "the busybox there needs shared libraries, which its container has not", "Use busybox-static"
-    forbidden = re.search(r"[Oo]peration not permitted|[Pp]ermission denied", detail) is not None
+    forbidden = re.search(FORBIDDEN, detail) is not None
     if forbidden and re.search(r"mount proc|mount: (mounting proc|/proc|permission denied)|mounting \\?\"proc", detail):
         return (
             "paths below /proc are masked, and Linux lets a user namespace mount proc only where one is fully visible "
@@ -317,7 +338,7 @@ def _why(name: str, read: Reading, place: str, root: bool) -> tuple[str, str]:
             "Grant NET_ADMIN and SYS_ADMIN, keep disable_guest_seccomp=true in Kata's configuration, and look for a security "
             "module in kata.kernelParams",
         )
-    if "Invalid argument" in detail or "not implemented" in detail:
+    if re.search(LACKING, detail):
         return (
             "the guest's kernel lacks this kind of namespace",
             "Use a guest kernel with user, network, PID and mount namespaces",
@@ -544,13 +565,18 @@ def judge(
     command_line = read["command-line"].value if "command-line" in read else ""
     root = "uid" in read and read["uid"].value == "0"
     masked = "proc-masks" not in read or read["proc-masks"].value != ""
+    can_make = "unshare" in read and read["unshare"].status == "ok"
+
+    def user_namespaces(reading: Reading) -> Finding:
+        return _user_namespaces(reading, command_line, kernel, can_make)
+
     modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
     rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
         ("boot-id", "guest", True, lambda reading: _boot_id(reading, node_boot_id)),
         ("command-line", "parameters", True, lambda reading: _parameters(reading, expected_tokens)),
         ("image", "guest", False, _image),
         ("entry", "unmasked-proc", sandbox is not None, lambda reading: _entry(reading, place)),
-        ("user-namespaces", "user-namespaces", sandbox is not None, lambda reading: _user_namespaces(reading, command_line)),
+        ("user-namespaces", "user-namespaces", sandbox is not None, user_namespaces),
         *((command.name, command.need, *_command(command, sandbox, modes, place)) for command in COMMANDS),
         ("network", "network", True, lambda reading: _network(reading, place)),
         ("route", "network", True, lambda reading: _route(reading, place)),
