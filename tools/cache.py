@@ -19,12 +19,38 @@ class SetupError(Exception):
     """Something that set-up needs is missing or failed; the text holds the remedy."""
 
 
+CACHE = "KATA_NODES_CACHE"
+
+
+def home() -> Path:
+    """The user's home; raises SetupError where nothing tells it, as in a container that runs with any user id."""
+    try:
+        folder = Path.home()
+    except RuntimeError:
+        folder = Path()
+    # HOME may be set and empty, and Python then takes the root folder or the current one.
+    if not os.environ.get("HOME", "unset") or not folder.is_absolute():
+        raise SetupError("This user has no home folder. Set HOME to the absolute path of a folder that it may write.")
+    return folder
+
+
 def root() -> Path:
-    """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder."""
-    folder = os.environ.get("KATA_NODES_CACHE")
-    if folder:
-        return Path(folder).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "kata-nodes"
+    """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder. Raises SetupError."""
+    named, base = os.environ.get(CACHE, ""), os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        if named:
+            folder = Path(named).expanduser().absolute()
+        else:
+            # The XDG Base Directory Specification has a path that is not absolute ignored.
+            folder = (Path(base) if Path(base).is_absolute() else home() / ".cache") / "kata-nodes"
+    except RuntimeError:
+        raise SetupError(f"{CACHE} is {named!r}, and there is no such user. Set it to a folder.") from None
+    if ":" in str(folder):
+        raise SetupError(
+            f"The cache folder {folder} has a colon in its path, and what is in it could not be found by PATH. "
+            f"Set {CACHE} to a folder without one."
+        )
+    return folder
 
 
 def say(text: str) -> None:
@@ -40,7 +66,11 @@ def exit_status(run: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: set-up failed ({error}). Check the space and the permissions of {root()}.", file=sys.stderr)
+        print(
+            f"error: set-up failed ({error}). Check the space and the permissions of {root()} and of this checkout; {CACHE} "
+            "names another folder for the first.",
+            file=sys.stderr,
+        )
         return 1
     except subprocess.SubprocessError as error:
         print(f"error: set-up failed ({error}). Run that command by hand to see why.", file=sys.stderr)

@@ -1,7 +1,10 @@
 """Set up what `pulumi` commands need here (virtual environment, engine, plugins) and print it as shell exports."""
 
 import argparse
+import errno
+import importlib.util
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -23,6 +26,10 @@ OWN_PLUGIN = "plugins/command/main.py"
 """What our own command plugin starts, which distinguishes it from the official one."""
 OWN_BACKEND = "local"
 """The stack that keeps its state in the checkout: what it makes is this machine's, not shared with others."""
+NEWEST_PYTHON = (3, 14)
+"""The newest for which the locked packages are built (tools/platforms.py)."""
+PIP_ELSEWHERE = {"PIP_DRY_RUN", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_USER"}
+"""Settings of pip with which nothing comes into the environment for which it runs."""
 NO_DOWNLOADS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
 """The engine's own setting: with it, the engine downloads no plugin by itself."""
 
@@ -46,25 +53,63 @@ def virtual_environment(lock: Path = LOCK) -> Path:
         # A virtual environment holds its own path, so it is made in place; the marker means that it is whole.
         shutil.rmtree(folder, ignore_errors=True)
         say(f"Making the virtual environment of {lock.relative_to(CHECKOUT)} (about 1 min, once) ...")
-        creation = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+        # -I: a PYTHONPATH of the person holds other packages, which pip would take for installed ones.
+        creation = subprocess.run([sys.executable, "-I", "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
         if creation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
+            has_pip = importlib.util.find_spec("ensurepip") is not None  # which Debian has in a package of its own
             raise SetupError(
                 f"Python cannot make a virtual environment ({(creation.stdout + creation.stderr).strip()[-200:]}). "
-                "Install the package python3-venv."
+                + (f"Check the space and the permissions of {cache.root()}." if has_pip else "Install the package python3-venv.")
             )
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [
+            str(folder / "bin" / "python"),
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-user",
+        ]
         installation = subprocess.run(
-            [*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)], capture_output=True, text=True, check=False
-        )
+            [*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)],
+            env={name: value for name, value in os.environ.items() if name not in PIP_ELSEWHERE},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if installation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
             raise SetupError(
                 f"The locked requirements could not be installed: {installation.stderr.strip()[-400:]}. "
-                "Check that the Python package index can be reached."
+                + installation_remedy(installation.stderr)
+            )
+        if absent := absent_packages(folder, lock):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SetupError(
+                f"pip reported success, but {len(absent)} packages are not in the virtual environment, such as {absent[0]}. "
+                "Remove target, prefix, root and dry-run from pip's configuration (pip config list shows it)."
             )
         complete.touch()
     return folder
+
+
+def installation_remedy(printed: str) -> str:
+    """What to do where pip could not install a lock, by what it printed."""
+    if os.strerror(errno.ENOSPC) in printed:
+        return f"Free space for {cache.root()}, or set {cache.CACHE} to another folder."
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        newest = ".".join(map(str, NEWEST_PYTHON))
+        return f"Its packages are built for Python 3.11 to {newest}: put one of these first on PATH as python3."
+    return "Check that the Python package index can be reached, and what pip config list shows."
+
+
+def absent_packages(venv: Path, lock: Path) -> list[str]:
+    """Packages of a lock, of those for every platform, that a virtual environment does not hold."""
+    listing = "import importlib.metadata as m\nfor d in m.distributions(): print(d.metadata['Name'] + '==' + d.version)"
+    argv = [str(venv / "bin" / "python"), "-I", "-c", listing]
+    lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    installed = {f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in (li.partition("==") for li in lines)}
+    return [package for package in re.findall(r"^(\S+==\S+) \\$", lock.read_text(), re.MULTILINE) if package not in installed]
 
 
 def show(venv: Path) -> None:
@@ -239,9 +284,9 @@ def exports(stack: str | None) -> dict[str, str]:
         "PULUMI_HOME": str(home),
         **engine_settings(),
     }
-    if "PULUMI_HOME" not in os.environ:
+    if not os.environ.get("PULUMI_HOME"):  # an empty one counts as none, for the engine too
         # The engine keeps logins beside plugins; plugins are ours, logins are not.
-        result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(Path.home() / ".pulumi")
+        result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(cache.home() / ".pulumi")
     # The environment holds the AWS package for the tests, and the engine would fetch its plugin for a stack without AWS too.
     if stack == OWN_BACKEND or not official:
         result[NO_DOWNLOADS] = "true"

@@ -45,3 +45,27 @@ def test_what_root_makes_under_a_strict_umask_is_there_for_the_user_of_the_cache
         os.umask(before)
     places = (tmp_path / "cache", folder.parent, folder, folder / "site", folder / "site/disk")
     assert [stat.S_IMODE(place.stat().st_mode) for place in places] == [0o755, 0o755, 0o755, 0o755, 0o644]
+
+
+def test_relative_cache_folder_of_the_system_is_ignored_as_its_specification_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PATH would lead to it from one folder alone."""
+    monkeypatch.delenv("KATA_NODES_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert cache.root() == tmp_path / ".cache/kata-nodes"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    assert cache.root() == tmp_path / "own/kata-nodes"
+
+
+def test_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a container that runs with any user id: Python's own error was a traceback."""
+    monkeypatch.delenv("KATA_NODES_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert cache.exit_status(lambda: print(cache.root())) == 1
+    assert capsys.readouterr().err == (
+        "error: This user has no home folder. Set HOME to the absolute path of a folder that it may write.\n"
+    )

@@ -79,3 +79,16 @@ def test_apt_that_is_interrupted_ends_by_itself(programs: Path) -> None:
         os.killpg(setup.pid, signal.SIGINT)
         assert setup.wait(30) == 130
     assert (programs / "ended").read_text() == "by itself"
+
+
+@pytest.mark.parametrize("module", ["browser", "local", "platforms", "policy_environment"])
+@pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--newest-imag", 2)])
+def test_program_of_set_up_that_is_only_asked_how_to_use_it_makes_nothing(
+    tmp_path: Path, module: str, option: str, status: int
+) -> None:
+    """`python3 -m tools.local --help` installed Debian packages and built an image."""
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    argv = [sys.executable, "-m", f"tools.{module}", option]
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == status and f"usage: tools.{module}" in result.stdout + result.stderr
+    assert list(tmp_path.iterdir()) == []
