@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from tools import cache, get, sites
 from tools.cache import SetupError, say
@@ -237,6 +238,11 @@ def passphrase() -> Path:
     return PASSPHRASE
 
 
+def own_backend_url() -> str:
+    """The address of the backend in the checkout; the engine takes it for a URL, in which some letters of a path are special."""
+    return f"file://{STATE / 'backend'}".translate({ord(letter): quote(letter) for letter in "%#?"})
+
+
 def own_backend() -> dict[str, str]:
     """Where stack `local` keeps its state: in this checkout, whatever backend a person is logged in to."""
     STATE.mkdir(mode=0o700, exist_ok=True)
@@ -247,7 +253,7 @@ def own_backend() -> dict[str, str]:
         if attributes.stat().st_size == 0:
             attributes.unlink()
     say(f"Stack {OWN_BACKEND} keeps its state in this checkout ({STATE / 'backend'}), apart from your Pulumi login.")
-    settings = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}"}
+    settings = {"PULUMI_BACKEND_URL": own_backend_url()}
     if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(os.environ):
         settings["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase())
     return settings
@@ -257,7 +263,7 @@ def leftovers(stack: str | None) -> list[str]:
     """Variables that an earlier set-up for stack `local` left in this shell, where it now works on another stack."""
     if stack in (None, OWN_BACKEND):
         return []
-    own = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}", "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
+    own = {"PULUMI_BACKEND_URL": own_backend_url(), "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
     left = [name for name, value in own.items() if os.environ.get(name) == value]
     # A person may have set this one: it is that set-up's where its backend is, too.
     return [*left, NO_DOWNLOADS] if "PULUMI_BACKEND_URL" in left and os.environ.get(NO_DOWNLOADS) == "true" else left

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -216,6 +217,14 @@ def test_only_stack_local_keeps_its_state_in_the_checkout_and_says_so(clone: Clo
         file.write_text(content)
     clone.shell("bash", "local")
     assert [file.exists() for file in attributes] == [False, True]  # the first would keep the engine from its state for ever
+
+
+def test_backend_in_a_checkout_with_any_name_is_a_url_that_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder `a#b` the engine looked for `a`; with a `%` it asked for a token of Pulumi Cloud."""
+    monkeypatch.setattr(environment, "STATE", Path("/home/me/100% a#b?/kata nodes-ü/.state"))
+    address = environment.own_backend_url()
+    assert address == "file:///home/me/100%25 a%23b%3F/kata nodes-ü/.state/backend"
+    assert unquote(urlsplit(address).path) == "/home/me/100% a#b?/kata nodes-ü/.state/backend"
 
 
 def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> None:
