@@ -116,13 +116,29 @@ def readable() -> Iterator[None]:
         os.umask(before)
 
 
+def give_to_owner(made: Path, folder: Path) -> None:
+    """Give what root has made to the owner of the folder that it is in: root builds the node image in another user's cache."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are not there, readable for everybody."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        with readable():
+            folder.mkdir(exist_ok=True)
+        give_to_owner(folder, folder.parent)
+
+
 @contextmanager
 def lock(name: str) -> Iterator[None]:
     """Hold the lock of one entry, so that a second run waits for the first instead of building the same thing."""
     folder = root() / "locks"
-    with readable():
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with open(folder / name, "w") as handle:
+        give_to_owner(folder / name, folder)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,7 +155,7 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
     with lock(name.replace("/", "-")), readable():
         if target.exists():
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         # Its lock is held: what lies beside it under its name is from a run that was killed.
         for left in target.parent.glob(f".{target.name}-*"):
             if re.fullmatch(r"[a-z0-9_]+", left.name.removeprefix(f".{target.name}-")):
@@ -150,6 +166,8 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
         try:
             make(work)
             work.chmod(0o755)
+            for place in (work, *work.rglob("*")):
+                give_to_owner(place, target.parent)
             work.rename(target)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

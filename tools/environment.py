@@ -279,7 +279,7 @@ def exports(stack: str | None) -> dict[str, str]:
     engine = engine_folder() / "pulumi"
     # A folder for each version of the plugin, so that two checkouts do not keep replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")
-    home.mkdir(parents=True, exist_ok=True)
+    cache.make_folder(home)
     with cache.lock("plugins"):
         official = plugins(engine, home, venv)
     folders = [str(venv / "bin"), str(engine.parent)]

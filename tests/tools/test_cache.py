@@ -69,3 +69,23 @@ def test_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == (
         "error: This user has no home folder. Set HOME to the absolute path of a folder that it may write.\n"
     )
+
+
+def test_what_root_makes_in_another_users_home_belongs_to_that_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sudo KATA_NODES_CACHE=$HOME/.cache/kata-nodes python3 -m tools.local` made a `~/.cache` that its user could not write."""
+    owners = {tmp_path: 1000}
+    monkeypatch.setattr(cache.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(cache.os, "chown", lambda place, user, group, follow_symlinks: owners.update({place: user}))
+    stat_of = Path.stat
+
+    def owned(place: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        seen = stat_of(place, follow_symlinks=follow_symlinks)
+        return os.stat_result((*seen[:4], owners.get(place, 0), *seen[5:]))
+
+    monkeypatch.setattr(Path, "stat", owned)
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / ".cache/kata-nodes"))
+    folder = cache.entry("image/a", lambda work: (work / "disk").touch(), "Making")
+    made = {place.relative_to(tmp_path).as_posix(): owner for place, owner in owners.items() if place.exists()}
+    names = [".", ".cache", ".cache/kata-nodes", ".cache/kata-nodes/locks", ".cache/kata-nodes/locks/image-a"]
+    assert made == dict.fromkeys([*names, ".cache/kata-nodes/image"], 1000)
+    assert {place.name: owner for place, owner in owners.items() if folder.parent in place.parents}["disk"] == 1000
