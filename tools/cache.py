@@ -116,11 +116,11 @@ def readable() -> Iterator[None]:
         os.umask(before)
 
 
-def give_to_owner(made: Path, folder: Path) -> None:
+def give_to_owner(path: Path, folder: Path) -> None:
     """Give what root has made to the owner of the folder that it is in: root builds the node image in another user's cache."""
     if os.geteuid() == 0:
         owner = folder.stat()
-        os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def make_folder(folder: Path) -> None:

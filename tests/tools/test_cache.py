@@ -85,7 +85,7 @@ def test_what_root_makes_in_another_users_home_belongs_to_that_user(tmp_path: Pa
     monkeypatch.setattr(Path, "stat", owned)
     monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / ".cache/kata-nodes"))
     folder = cache.entry("image/a", lambda work: (work / "disk").touch(), "Making")
-    made = {place.relative_to(tmp_path).as_posix(): owner for place, owner in owners.items() if place.exists()}
+    owner_of = {place.relative_to(tmp_path).as_posix(): owner for place, owner in owners.items() if place.exists()}
     names = [".", ".cache", ".cache/kata-nodes", ".cache/kata-nodes/locks", ".cache/kata-nodes/locks/image-a"]
-    assert made == dict.fromkeys([*names, ".cache/kata-nodes/image"], 1000)
+    assert owner_of == dict.fromkeys([*names, ".cache/kata-nodes/image"], 1000)
     assert {place.name: owner for place, owner in owners.items() if folder.parent in place.parents}["disk"] == 1000
