@@ -1,6 +1,8 @@
 # The commands of this project. They set up what they need in a cache outside the checkout; the first run takes a while and
 # prints what it does.
 SHELL := /bin/bash
+# With it, python -m does not look in the checkout.
+unexport PYTHONSAFEPATH
 STACK ?= local
 HOSTS ?= 1 10 50
 PYTHON310 ?= 3.10

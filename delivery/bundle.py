@@ -1,6 +1,7 @@
 """Pack the node program as one zipapp: nodekit and tomlkit, byte for byte the same for the same sources."""
 
 import argparse
+import errno
 import functools
 import hashlib
 import importlib.resources
@@ -9,8 +10,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,15 +84,11 @@ def build(target: Path) -> str:
     """Write the zipapp to `target`, atomically; its sha256 in hexadecimal."""
     data = content()
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    # In a folder, so that its mode is what the umask leaves: people upload it to where every machine may read it.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        pending = Path(scratch, target.name)
+        pending.write_bytes(data)
+        pending.replace(target)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -104,7 +100,12 @@ def cached() -> Packed:
     """
     data = content()
     digest = hashlib.sha256(data).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        # The XDG Base Directory Specification has a path that is not absolute ignored.
+        cache = named if named.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # as in a container that runs with any user id
+        raise NodeError("file-unwritable", "The node program cannot be kept: this user has no home folder.", "cache") from None
     target = cache / "kata-nodes" / "nodekit" / f"nodekit-{digest[:12]}.pyz"
     try:
         if not target.exists() or hashlib.sha256(read(target, MAX_PROGRAM)).hexdigest() != digest:
@@ -115,11 +116,19 @@ def cached() -> Packed:
     return Packed(target, digest, part(data, BOOTSTRAP))
 
 
-def main() -> int:
-    """Write the zipapp and print its sha256."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the zipapp and print its sha256; 1 where it cannot be written."""
     cli = argparse.ArgumentParser(prog="delivery.bundle", description=__doc__)
     cli.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write it")
-    print(build(cli.parse_args().output))
+    output: Path = cli.parse_args(argv).output
+    try:
+        if output.exists() and not output.is_file():
+            # Such as /dev/null: for root, the file would be put in its place.
+            raise FileExistsError(errno.EEXIST, "something is there that is not a file")
+        print(build(output))
+    except OSError as error:
+        print(f"error: {output} cannot be written: {error.strerror or error}. Name another file.", file=sys.stderr)
+        return 1
     return 0
 
 

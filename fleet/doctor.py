@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import yaml
@@ -196,7 +196,7 @@ def _damaged_states(url: str) -> list[Finding]:
     """
     if not url.startswith("file://"):
         return []
-    stacks = Path(url.removeprefix("file://").partition("?")[0]).expanduser() / ".pulumi" / "stacks"
+    stacks = Path(unquote(url.removeprefix("file://").partition("?")[0])).expanduser() / ".pulumi" / "stacks"
     empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if file.stat().st_size == 0]
     return [
         Finding("state", f"{file} is empty, since the engine was killed as it wrote it: the stack cannot be read", f"rm {file}")

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,7 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=Path, default=FOLDER, help="folder of the stack files (default: the checkout's own)"
     )
     command_line.add_argument(
-        "--ssh-folder", type=Path, default=Path.home() / ".ssh", help="folder of config and known_hosts (default: ~/.ssh)"
+        "--ssh-folder", type=Path, default="~/.ssh", help="folder of config and known_hosts (default: ~/.ssh)"
     )
     return command_line
 
@@ -334,11 +335,19 @@ def named(name: str) -> None:
         raise ConfigError(f"--name is {name!r}. Use a-z, 0-9 and -, at most {LONGEST_NAME} of them.") from None
 
 
+def unwritten(file: Path, error: OSError) -> int:
+    """Say why the file could not be written; the exit status."""
+    print(f"error: {file} cannot be written: {error.strerror}. Give another --folder.", file=sys.stderr)
+    return 1
+
+
 def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = None) -> int:
     """Returns the exit status; `ask` puts a question to a person and returns the answer."""
     options = {key.replace("_", "-"): value for key, value in vars(parser().parse_args(argv)).items() if value is not None}
     folder: Path = options.pop("folder")
     ssh_folder: Path = options.pop("ssh-folder")
+    with suppress(RuntimeError):  # where this user has no home, as in a container that runs with any user id: no such folder
+        ssh_folder = ssh_folder.expanduser()
     try:
         answers = collect(options, ask)
         sections = document(answers, ssh_folder)
@@ -361,10 +370,13 @@ def main(argv: Sequence[str] | None = None, ask: Callable[[str], str] | None = N
         print(f"error: {file} exists and was left as it is. Choose another name, or edit that file.", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {file} cannot be written: {error.strerror}. Give another --folder.", file=sys.stderr)
-        return 1
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        opened.write(content)
+        return unwritten(file, error)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(content)
+    except OSError as error:
+        file.unlink(missing_ok=True)  # an empty one would be in the way of the next run
+        return unwritten(file, error)
     print(f"Wrote {file}. Next:")
     print('  pulumi install    # once; without a Pulumi of your own instead: eval "$(tools/env)"')
     print(f"  pulumi stack init {answers['name']}")

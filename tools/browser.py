@@ -3,6 +3,7 @@
 Where one of them is not available, it prints why and ends with 0: the tests that need it are skipped with that reason.
 """
 
+import argparse
 import base64
 import hashlib
 import io
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools import cache, local
@@ -64,8 +66,9 @@ def fetch_axe(folder: Path) -> None:
     archives[0].unlink()
 
 
-def main() -> int:
+def main(argv: Sequence[str] = ()) -> int:
     """Set up what is missing; 0 also where that is not possible."""
+    argparse.ArgumentParser(prog="tools.browser", description=__doc__).parse_args(argv)
 
     def run() -> None:
         try:
@@ -79,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -19,12 +19,38 @@ class SetupError(Exception):
     """Something that set-up needs is missing or failed; the text holds the remedy."""
 
 
+CACHE = "KATA_NODES_CACHE"
+
+
+def home() -> Path:
+    """The user's home; raises SetupError where nothing tells it, as in a container that runs with any user id."""
+    try:
+        folder = Path.home()
+    except RuntimeError:
+        folder = Path()
+    # HOME may be set and empty, and Python then takes the root folder or the current one.
+    if not os.environ.get("HOME", "unset") or not folder.is_absolute():
+        raise SetupError("This user has no home folder. Set HOME to the absolute path of a folder that it may write.")
+    return folder
+
+
 def root() -> Path:
-    """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder."""
-    folder = os.environ.get("KATA_NODES_CACHE")
-    if folder:
-        return Path(folder).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "kata-nodes"
+    """The cache folder: `KATA_NODES_CACHE`, else `kata-nodes` in the user's own cache folder. Raises SetupError."""
+    named, base = os.environ.get(CACHE, ""), os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        if named:
+            folder = Path(named).expanduser().absolute()
+        else:
+            # The XDG Base Directory Specification has a path that is not absolute ignored.
+            folder = (Path(base) if Path(base).is_absolute() else home() / ".cache") / "kata-nodes"
+    except RuntimeError:
+        raise SetupError(f"{CACHE} is {named!r}, and there is no such user. Set it to a folder.") from None
+    if ":" in str(folder):
+        raise SetupError(
+            f"The cache folder {folder} has a colon in its path, and what is in it could not be found by PATH. "
+            f"Set {CACHE} to a folder without one."
+        )
+    return folder
 
 
 def say(text: str) -> None:
@@ -40,7 +66,11 @@ def exit_status(run: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: set-up failed ({error}). Check the space and the permissions of {root()}.", file=sys.stderr)
+        print(
+            f"error: set-up failed ({error}). Check the space and the permissions of {root()} and of this checkout; {CACHE} "
+            "names another folder for the first.",
+            file=sys.stderr,
+        )
         return 1
     except subprocess.SubprocessError as error:
         print(f"error: set-up failed ({error}). Run that command by hand to see why.", file=sys.stderr)
@@ -86,13 +116,29 @@ def readable() -> Iterator[None]:
         os.umask(before)
 
 
+def give_to_owner(path: Path, folder: Path) -> None:
+    """Give what root has made to the owner of the folder that it is in: root builds the node image in another user's cache."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are not there, readable for everybody."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        with readable():
+            folder.mkdir(exist_ok=True)
+        give_to_owner(folder, folder.parent)
+
+
 @contextmanager
 def lock(name: str) -> Iterator[None]:
     """Hold the lock of one entry, so that a second run waits for the first instead of building the same thing."""
     folder = root() / "locks"
-    with readable():
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with open(folder / name, "w") as handle:
+        give_to_owner(folder / name, folder)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,7 +155,7 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
     with lock(name.replace("/", "-")), readable():
         if target.exists():
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         # Its lock is held: what lies beside it under its name is from a run that was killed.
         for left in target.parent.glob(f".{target.name}-*"):
             if re.fullmatch(r"[a-z0-9_]+", left.name.removeprefix(f".{target.name}-")):
@@ -120,6 +166,8 @@ def entry(name: str, make: Callable[[Path], None], announce: str) -> Path:
         try:
             make(work)
             work.chmod(0o755)
+            for place in (work, *work.rglob("*")):
+                give_to_owner(place, target.parent)
             work.rename(target)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

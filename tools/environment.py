@@ -1,7 +1,10 @@
 """Set up what `pulumi` commands need here (virtual environment, engine, plugins) and print it as shell exports."""
 
 import argparse
+import errno
+import importlib.util
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -9,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from tools import cache, get, sites
 from tools.cache import SetupError, say
@@ -23,6 +27,10 @@ OWN_PLUGIN = "plugins/command/main.py"
 """What our own command plugin starts, which distinguishes it from the official one."""
 OWN_BACKEND = "local"
 """The stack that keeps its state in the checkout: what it makes is this machine's, not shared with others."""
+NEWEST_PYTHON = (3, 14)
+"""The newest for which the locked packages are built (tools/platforms.py)."""
+PIP_ELSEWHERE = {"PIP_DRY_RUN", "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET", "PIP_USER"}
+"""Settings of pip with which nothing comes into the environment for which it runs."""
 NO_DOWNLOADS = "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"
 """The engine's own setting: with it, the engine downloads no plugin by itself."""
 
@@ -46,25 +54,63 @@ def virtual_environment(lock: Path = LOCK) -> Path:
         # A virtual environment holds its own path, so it is made in place; the marker means that it is whole.
         shutil.rmtree(folder, ignore_errors=True)
         say(f"Making the virtual environment of {lock.relative_to(CHECKOUT)} (about 1 min, once) ...")
-        creation = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+        # -I: a PYTHONPATH of the person holds other packages, which pip would take for installed ones.
+        creation = subprocess.run([sys.executable, "-I", "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
         if creation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
+            has_pip = importlib.util.find_spec("ensurepip") is not None  # which Debian has in a package of its own
             raise SetupError(
                 f"Python cannot make a virtual environment ({(creation.stdout + creation.stderr).strip()[-200:]}). "
-                "Install the package python3-venv."
+                + (f"Check the space and the permissions of {cache.root()}." if has_pip else "Install the package python3-venv.")
             )
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [
+            str(folder / "bin" / "python"),
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-user",
+        ]
         installation = subprocess.run(
-            [*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)], capture_output=True, text=True, check=False
-        )
+            [*pip, "--require-hashes", "--no-deps", "--requirement", str(lock)],
+            env={name: value for name, value in os.environ.items() if name not in PIP_ELSEWHERE},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if installation.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
             raise SetupError(
                 f"The locked requirements could not be installed: {installation.stderr.strip()[-400:]}. "
-                "Check that the Python package index can be reached."
+                + installation_remedy(installation.stderr)
+            )
+        if absent := absent_packages(folder, lock):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SetupError(
+                f"pip reported success, but {len(absent)} packages are not in the virtual environment, such as {absent[0]}. "
+                "Remove target, prefix, root and dry-run from pip's configuration (pip config list shows it)."
             )
         complete.touch()
     return folder
+
+
+def installation_remedy(printed: str) -> str:
+    """What to do where pip could not install a lock, by what it printed."""
+    if os.strerror(errno.ENOSPC) in printed:
+        return f"Free space for {cache.root()}, or set {cache.CACHE} to another folder."
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        newest = ".".join(map(str, NEWEST_PYTHON))
+        return f"Its packages are built for Python 3.11 to {newest}: put one of these first on PATH as python3."
+    return "Check that the Python package index can be reached, and what pip config list shows."
+
+
+def absent_packages(venv: Path, lock: Path) -> list[str]:
+    """Packages of a lock, of those for every platform, that a virtual environment does not hold."""
+    listing = "import importlib.metadata as m\nfor d in m.distributions(): print(d.metadata['Name'] + '==' + d.version)"
+    argv = [str(venv / "bin" / "python"), "-I", "-c", listing]
+    lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    installed = {f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in (li.partition("==") for li in lines)}
+    return [package for package in re.findall(r"^(\S+==\S+) \\$", lock.read_text(), re.MULTILINE) if package not in installed]
 
 
 def show(venv: Path) -> None:
@@ -192,6 +238,11 @@ def passphrase() -> Path:
     return PASSPHRASE
 
 
+def own_backend_url() -> str:
+    """The address of the backend in the checkout; the engine takes it for a URL, in which some letters of a path are special."""
+    return f"file://{STATE / 'backend'}".translate({ord(letter): quote(letter) for letter in "%#?"})
+
+
 def own_backend() -> dict[str, str]:
     """Where stack `local` keeps its state: in this checkout, whatever backend a person is logged in to."""
     STATE.mkdir(mode=0o700, exist_ok=True)
@@ -202,7 +253,7 @@ def own_backend() -> dict[str, str]:
         if attributes.stat().st_size == 0:
             attributes.unlink()
     say(f"Stack {OWN_BACKEND} keeps its state in this checkout ({STATE / 'backend'}), apart from your Pulumi login.")
-    settings = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}"}
+    settings = {"PULUMI_BACKEND_URL": own_backend_url()}
     if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & set(os.environ):
         settings["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase())
     return settings
@@ -212,7 +263,7 @@ def leftovers(stack: str | None) -> list[str]:
     """Variables that an earlier set-up for stack `local` left in this shell, where it now works on another stack."""
     if stack in (None, OWN_BACKEND):
         return []
-    own = {"PULUMI_BACKEND_URL": f"file://{STATE / 'backend'}", "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
+    own = {"PULUMI_BACKEND_URL": own_backend_url(), "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
     left = [name for name, value in own.items() if os.environ.get(name) == value]
     # A person may have set this one: it is that set-up's where its backend is, too.
     return [*left, NO_DOWNLOADS] if "PULUMI_BACKEND_URL" in left and os.environ.get(NO_DOWNLOADS) == "true" else left
@@ -228,7 +279,7 @@ def exports(stack: str | None) -> dict[str, str]:
     engine = engine_folder() / "pulumi"
     # A folder for each version of the plugin, so that two checkouts do not keep replacing it.
     home = Path(os.environ.get("PULUMI_HOME") or cache.root() / f"home-{command_key(venv)}")
-    home.mkdir(parents=True, exist_ok=True)
+    cache.make_folder(home)
     with cache.lock("plugins"):
         official = plugins(engine, home, venv)
     folders = [str(venv / "bin"), str(engine.parent)]
@@ -239,9 +290,9 @@ def exports(stack: str | None) -> dict[str, str]:
         "PULUMI_HOME": str(home),
         **engine_settings(),
     }
-    if "PULUMI_HOME" not in os.environ:
+    if not os.environ.get("PULUMI_HOME"):  # an empty one counts as none, for the engine too
         # The engine keeps logins beside plugins; plugins are ours, logins are not.
-        result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(Path.home() / ".pulumi")
+        result["PULUMI_CREDENTIALS_PATH"] = os.environ.get("PULUMI_CREDENTIALS_PATH") or str(cache.home() / ".pulumi")
     # The environment holds the AWS package for the tests, and the engine would fetch its plugin for a stack without AWS too.
     if stack == OWN_BACKEND or not official:
         result[NO_DOWNLOADS] = "true"

@@ -77,13 +77,24 @@ def beside(part: Part) -> Path | None:
     return candidate if candidate.exists() else None
 
 
+def go_environment() -> dict[str, str]:
+    """The environment in which Go builds parts: for this machine, and by the part's own module alone.
+
+    A go.work in a folder above the checkout, or GO111MODULE=off, would have Go look for its packages elsewhere.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH")}
+    own = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "GOWORK": "off", "GO111MODULE": "on"}
+    return {**kept, **own, "CGO_ENABLED": "0"}
+
+
 def go() -> str:
     """The Go toolchain; raises SetupError naming the remedy when it is missing or too old."""
     remedy = "Install Go 1.26 or newer and put its bin folder on PATH."
     program = shutil.which("go")
     if not program:
         raise SetupError(f"Go is needed to build the engine here, and no 'go' is on PATH. {remedy}")
-    output = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
+    argv = [program, "env", "GOVERSION"]
+    output = subprocess.run(argv, env=go_environment(), capture_output=True, text=True, check=True).stdout
     version = re.match(r"go(\d+)\.(\d+)", output)
     if not version or (int(version[1]), int(version[2])) < GO_NEEDED:
         raise SetupError(f"Go {output.strip()} is too old. {remedy}")
@@ -102,7 +113,7 @@ def can_build() -> bool:
 def build(part: Part, folder: Path) -> None:
     """Build the part from its Go module group into `folder`."""
     group = HERE / "go" / part.group
-    environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    environment = go_environment()
     argv = [go(), "build", "-trimpath", "-tags", part.tags, "-ldflags", f"-s -w {part.ldflags}"]
     argv += ["-o", str(folder / part.name), part.package]
     result = subprocess.run(argv, cwd=group, env=environment, capture_output=True, text=True, check=False)
@@ -133,7 +144,8 @@ def content_key(part: Part) -> str:
     """What a built part depends on: its entry except for the download addresses, its module group and the Go release."""
     entry = {**part.__dict__, "official": "", "official_checksums": "", "official_member": ""}
     group = HERE / "go" / part.group
-    version = subprocess.run([go(), "env", "GOVERSION", "GOARCH"], capture_output=True, text=True, check=True).stdout
+    argv = [go(), "env", "GOVERSION", "GOARCH"]
+    version = subprocess.run(argv, env=go_environment(), capture_output=True, text=True, check=True).stdout
     files = sorted(file for file in group.rglob("*") if file.is_file() and not file.name.endswith("_test.go"))
     return cache.key([json.dumps(entry, sort_keys=True), version, *files])
 

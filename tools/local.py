@@ -1,8 +1,6 @@
-"""Get everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON.
+"""Get everything that stack `local` runs on this machine: Debian packages, servers, node image. Prints it as JSON."""
 
-`--newest-image` prints the folder of the node image that was built last, or null, and makes nothing.
-"""
-
+import argparse
 import json
 import os
 import platform
@@ -127,7 +125,11 @@ def newest_image() -> str | None:
 
 def main(argv: Sequence[str]) -> int:
     """Print the parts, or with `--newest-image` the folder of the newest node image, and make nothing."""
-    answer: Callable[[], object] = newest_image if list(argv) == ["--newest-image"] else parts
+    cli = argparse.ArgumentParser(prog="tools.local", description=__doc__, allow_abbrev=False)
+    cli.add_argument(
+        "--newest-image", action="store_true", help="print the folder of the newest node image, or null; make nothing"
+    )
+    answer: Callable[[], object] = newest_image if cli.parse_args(argv).newest_image else parts
     return exit_status(lambda: print(json.dumps(answer(), indent=1)))
 
 

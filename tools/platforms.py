@@ -1,5 +1,6 @@
 """Check that the locks install from wheels alone on every supported platform and Python; prints what does not."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def gaps(locks: Sequence[Path]) -> Iterator[str]:
 
 def main() -> int:
     """Print the gaps; 1 when there is one."""
+    argparse.ArgumentParser(prog="tools.platforms", description=__doc__).parse_args()
     lines = list(gaps([CHECKOUT / lock for lock in LOCKS]))
     print("\n".join(lines) if lines else f"{len(LOCKS)} locks install on {len(PLATFORMS)} platforms with {len(PYTHONS)} Pythons")
     return 1 if lines else 0

@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import urllib.request
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tools.cache import SetupError
 
@@ -38,7 +38,14 @@ def mirror() -> str:
         usable = False
     if address and not usable:
         raise SetupError(f"{MIRROR} is {address!r}. Set it to an http or https address such as https://mirror.example.org/files.")
-    return address
+    scheme, mark, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + mark + host + slash + re.sub(r"[^\x00-\x7f]+", _percent_encoded, path)
+
+
+def _percent_encoded(letters: re.Match[str]) -> str:
+    """Letters outside of ASCII as an address has them; those of an environment that is not in UTF-8 are single bytes."""
+    return quote(letters[0], errors="surrogateescape")
 
 
 def address(url: str) -> str:
@@ -78,7 +85,7 @@ def fetch(url: str) -> bytes:
             if not left:
                 of = f" of {len(error.partial) + error.expected}" if error.expected else ""
                 raise SetupError(f"{source} ended after {len(error.partial)}{of} bytes. Run the command again.") from None
-        except (http.client.HTTPException, OSError) as error:
+        except (http.client.HTTPException, OSError, UnicodeError) as error:  # UnicodeError: a host's name that none can be
             if not left or not isinstance(getattr(error, "reason", error), ConnectionResetError):
                 reason = f"{source}: {error}" if isinstance(error, OSError) else f"{type(error).__name__} while reading {source}"
                 raise OSError(reason) from error
@@ -101,5 +108,5 @@ def available(url: str) -> bool:
     try:
         with urllib.request.urlopen(urllib.request.Request(address(url), method="HEAD"), timeout=10):
             return True
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException, UnicodeError):
         return False

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -30,6 +32,39 @@ def run(pyz: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[s
 def test_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
     assert bundle.build(tmp_path / "a.pyz") == bundle.build(tmp_path / "b.pyz")
     assert (tmp_path / "a.pyz").read_bytes() == (tmp_path / "b.pyz").read_bytes()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_program_that_is_uploaded_can_be_read_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    """Copied to a web server as it was, with the mode 0600 of a temporary file, it was refused to every machine."""
+    before = os.umask(umask)
+    try:
+        assert bundle.main(["--output", str(tmp_path / "nodekit.pyz")]) == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "nodekit.pyz").stat().st_mode) == mode
+    assert [file.name for file in tmp_path.iterdir()] == ["nodekit.pyz"]
+
+
+def test_program_takes_the_place_of_no_device_and_of_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Root who wanted its sum alone, with /dev/null for the file, had a file there instead of the device."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("pipe", "."):
+        assert bundle.main(["--output", str(tmp_path / place)]) == 1
+        assert capsys.readouterr().err.endswith("something is there that is not a file. Name another file.\n")
+    assert bundle.main(["--output", "/proc/no/nodekit.pyz"]) == 1
+    assert capsys.readouterr().err.startswith("error: /proc/no/nodekit.pyz cannot be written: ")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_program_of_a_user_without_a_home_is_refused_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with any user id: the preview ended with a traceback."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    with pytest.raises(NodeError, match="this user has no home folder") as caught:
+        bundle.cached.__wrapped__()
+    assert "Set XDG_CACHE_HOME" in caught.value.sentence()
 
 
 def test_runs_without_site_packages_and_keeps_its_exit_codes(tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ import pytest
 from tests.docs.blocks import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+OTHERS = [
+    *(REPOSITORY / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "policy/README.md")),
+    REPOSITORY / "plugins/command/README.md",
+    *sorted((REPOSITORY / "examples").glob("**/README.md")),
+]
+"""Those that lie beside what they are about."""
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -30,7 +36,7 @@ def faults(page: Path, text: str) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_no_link_leads_nowhere(page: Path) -> None:
     assert faults(page, page.read_text()) == []
 

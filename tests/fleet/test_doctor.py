@@ -306,3 +306,11 @@ def test_proof_of_other_settings_and_one_in_pods_that_is_not_there_are_no_proofs
     state["resources"] = [{"urn": "urn:pulumi:s::p::kata-nodes:index:KataProof::pods", "type": "kata-nodes:index:KataProof"}]
     (finding,) = doctor._state("s")
     assert finding.level == "FAULT" and finding.message.startswith("pods: the stack holds no proof in pods")
+
+
+def test_state_in_a_folder_whose_name_a_url_encodes_is_looked_at(tmp_path: Path) -> None:
+    attributes = tmp_path / "a#b/.pulumi/stacks/kata-nodes/local.json.attrs"
+    attributes.parent.mkdir(parents=True)
+    attributes.touch()
+    (finding,) = doctor._damaged_states(f"file://{tmp_path}/a%23b")
+    assert finding.cure == f"rm {attributes}"

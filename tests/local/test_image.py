@@ -241,6 +241,18 @@ def test_a_failed_build_leaves_nothing(
     assert list((cache.root() / "image").iterdir()) == []
 
 
+def test_ordinary_user_is_told_the_command_that_builds_the_same_image(
+    releases: list[DockerBinaries], stand_in: build.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sudo's own PATH there is no Go, so no stand-in: root built another image, and `make up` asked for this one again."""
+    monkeypatch.setenv("KATA_NODES_CACHE", str(tmp_path / "my cache"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SetupError) as caught:
+        build.ensure(releases, stand_in)
+    command = f"sudo env PATH=\"$PATH\" KATA_NODES_CACHE='{tmp_path / 'my cache'}' python3 -m tools.local"
+    assert str(caught.value).endswith(command)
+
+
 @pytest.mark.slow
 def test_two_builds_at_once_make_one_image(releases: list[DockerBinaries], stand_in: build.StandIn, tmp_path: Path) -> None:
     """The second waits for the first and takes what it made; a killed build's remains go."""

@@ -30,3 +30,11 @@ def test_every_containerfile_is_built_and_one_that_fails_ends_the_job(tmp_path: 
     assert next(line for line in calls if line.startswith("run ")).endswith("kata-nodes-joining:1 --help")
     for line in calls:
         assert run(line)[0] != 0, line
+
+
+def test_files_of_the_checkout_can_be_read_by_the_images_user() -> None:
+    """Docker keeps their modes: an image of a clone that was made under the umask 077 ended with `No module named clusterkit`."""
+    stages = (REPOSITORY / "clusterkit/controller/Containerfile").read_text().split("\nFROM ")
+    assert "\nRUN chmod -R a+rX /program\n" in stages[1].rpartition("\nCOPY ")[2]
+    copies = re.findall(r"^COPY (?!--from=packages )", stages[2], re.MULTILINE)
+    assert copies == [] and "\nUSER 65532:65532\n" in stages[2]

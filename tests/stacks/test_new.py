@@ -1,8 +1,10 @@
 """A new stack file comes from a few answers, is one that a preview accepts, and never takes another's place."""
 
+import errno
+import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import asyncssh
 import pytest
@@ -336,3 +338,25 @@ def test_new_machines_get_kata_by_release_and_a_docker_that_works_with_it(tmp_pa
         settings = sections(folder, *MACHINE, "--docker", docker, "--cluster", "none")
         assert settings["docker"] == {"version": docker}
         assert settings["kata"] == {"version": NEWEST_PROVEN[1], "install": "release"}
+
+
+def test_file_that_no_space_was_left_for_is_not_in_the_way_of_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(handle: int, *_: object, **__: object) -> IO[str]:
+        os.close(handle)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    argv = ("--name", "lab", "--nodes", "local")
+    with monkeypatch.context() as patch:
+        patch.setattr(new.os, "fdopen", full)
+        assert written(tmp_path, *argv)[0] == 1
+    assert "Pulumi.lab.yaml cannot be written: No space left on device. Give another --folder." in capsys.readouterr().err
+    assert written(tmp_path, *argv)[0] == 0
+
+
+def test_user_without_a_home_writes_a_stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with any user id."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert new.main(["--name", "lab", "--nodes", "local", "--folder", str(tmp_path)]) == 0

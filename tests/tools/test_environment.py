@@ -1,15 +1,19 @@
 """tools/env from an empty cache, by the vendors' sites alone: a shell that evaluates it has an engine, or fails."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from tests.tools.vendors import Sites
-from tools import environment, get
+from tools import environment, get, platforms
+from tools.cache import SetupError
 
 pytestmark = pytest.mark.slow
 
@@ -133,13 +137,13 @@ def test_set_up_with_a_damaged_archive_fails_the_shell(clone: Clone, shell: str)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_machine_without_python_is_told(clone: Clone, shell: str) -> None:
     (clone.programs / "python3").unlink()
-    assert "python3 is missing. Put Python 3.11 or newer first on PATH" in failed(clone, shell)
+    assert "python3 is missing. Put Python 3.11 to 3.14 first on PATH" in failed(clone, shell)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_machine_whose_python_is_too_old_is_told(clone: Clone, shell: str) -> None:
     clone.program("python3", "#!/bin/sh\ncase $1 in --version) echo Python 3.9.6 ;; *) exit 1 ;; esac\n")
-    assert "python3 is Python 3.9.6. Put Python 3.11 or newer first on PATH" in failed(clone, shell)
+    assert "python3 is Python 3.9.6. Put Python 3.11 to 3.14 first on PATH" in failed(clone, shell)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -168,6 +172,31 @@ def test_login_backend_and_passphrase_stay_the_persons_own(clone: Clone) -> None
     assert not (clone.folder / ".state").exists()
 
 
+def test_empty_home_of_an_engine_counts_as_none(clone: Clone) -> None:
+    """Logins would be kept in the cache, where no other shell finds them."""
+    clone.release()
+    assert clone.variables(PULUMI_HOME="")["PULUMI_CREDENTIALS_PATH"] == str(clone.home / ".pulumi")
+
+
+def test_set_up_finds_its_modules_where_python_leaves_out_the_current_folder(clone: Clone) -> None:
+    clone.release()
+    assert "PULUMI_HOME" in clone.variables(PYTHONSAFEPATH="1")
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"KATA_NODES_CACHE": "~nobody-of-that-name/cache"}, "there is no such user. Set it to a folder."),
+        ({"KATA_NODES_CACHE": "/a:b"}, "has a colon in its path"),
+        ({"KATA_NODES_CACHE": "", "HOME": ""}, "This user has no home folder. Set HOME to"),
+        ({"KATA_NODES_CACHE": "", "HOME": "relative"}, "This user has no home folder. Set HOME to"),
+    ],
+)
+def test_cache_that_has_no_place_is_one_sentence(clone: Clone, variables: dict[str, str], sentence: str) -> None:
+    clone.environment |= variables
+    assert sentence in failed(clone, "bash")
+
+
 def test_home_of_an_engine_stays_the_persons_own(clone: Clone) -> None:
     clone.release()
     variables = clone.variables(PULUMI_HOME=str(clone.home / "mine"))
@@ -188,6 +217,14 @@ def test_only_stack_local_keeps_its_state_in_the_checkout_and_says_so(clone: Clo
         file.write_text(content)
     clone.shell("bash", "local")
     assert [file.exists() for file in attributes] == [False, True]  # the first would keep the engine from its state for ever
+
+
+def test_backend_in_a_checkout_with_any_name_is_a_url_that_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder `a#b` the engine looked for `a`; with a `%` it asked for a token of Pulumi Cloud."""
+    monkeypatch.setattr(environment, "STATE", Path("/home/me/100% a#b?/kata nodes-ü/.state"))
+    address = environment.own_backend_url()
+    assert address == "file:///home/me/100%25 a%23b%3F/kata nodes-ü/.state/backend"
+    assert unquote(urlsplit(address).path) == "/home/me/100% a#b?/kata nodes-ü/.state/backend"
 
 
 def test_backend_of_stack_local_is_not_left_to_the_next_stack(clone: Clone) -> None:
@@ -212,6 +249,75 @@ def test_engine_that_was_upgraded_in_its_place_is_the_one_that_runs(tmp_path: Pa
         if places["pulumi-language-python"].exists():
             folder = environment.engine_folder()
             assert {name: (folder / name).read_text() for name in places} == {name: places[name].read_text() for name in places}
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock of one package, which lies in a folder that stands for the package index."""
+    wheel = tmp_path / "index" / "small-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    files = {
+        "small.py": "",
+        "small-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: Small\nVersion: 1.0\n",
+        "small-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "small-1.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    file = tmp_path / "requirements.txt"
+    file.write_text(f"small==1.0 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    for name, value in (("KATA_NODES_CACHE", tmp_path / "cache"), ("PIP_FIND_LINKS", wheel.parent), ("PIP_NO_INDEX", 1)):
+        monkeypatch.setenv(name, str(value))
+    return file
+
+
+def holds(venv: Path) -> bool:
+    """Whether the package of `lock` is in a virtual environment."""
+    return subprocess.run([venv / "bin/python", "-I", "-c", "import small"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_DRY_RUN", "PYTHONPATH"])
+def test_locked_packages_come_into_their_environment_whatever_a_person_has_set(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without them it counted as whole for ever: every command of the checkout then ended with `No module named …`."""
+    elsewhere = tmp_path / "elsewhere"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", elsewhere, "small==1.0"], check=True)
+    monkeypatch.setenv(name, "1" if name in ("PIP_USER", "PIP_DRY_RUN") else str(elsewhere))
+    assert holds(environment.virtual_environment(lock))
+
+
+def test_environment_without_its_packages_does_not_count_as_made(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.conf").write_text(f"[install]\ntarget = {tmp_path / 'elsewhere'}\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+        with pytest.raises(SetupError, match=r"1 packages are not in the virtual environment, such as small==1\.0"):
+            environment.virtual_environment(lock)
+    assert holds(environment.virtual_environment(lock))
+
+
+@pytest.mark.parametrize(
+    ("version", "printed", "remedy"),
+    [
+        ((3, 14, 1), "ERROR: [Errno 28] No space left on device", "Free space for"),
+        ((3, 15, 0), "error: metadata-generation-failed", "built for Python 3.11 to 3.14: put one of these first on PATH"),
+        ((3, 14, 1), "ERROR: No matching distribution", "Check that the Python package index can be reached"),
+    ],
+)
+def test_remedy_of_an_installation_is_that_of_its_cause(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], printed: str, remedy: str
+) -> None:
+    monkeypatch.setattr(environment.sys, "version_info", version)
+    assert remedy in environment.installation_remedy(printed)
+
+
+def test_python_that_packages_are_built_for_is_the_same_everywhere() -> None:
+    assert platforms.PYTHONS[-1] == ".".join(map(str, environment.NEWEST_PYTHON))
+    assert f"Python {platforms.PYTHONS[0]} to {platforms.PYTHONS[-1]} " in (REPOSITORY / "tools/env").read_text()
 
 
 def test_passphrase_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

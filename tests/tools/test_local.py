@@ -15,6 +15,8 @@ import pytest
 from tools import local
 from tools.cache import SetupError, exit_status
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -79,3 +81,28 @@ def test_apt_that_is_interrupted_ends_by_itself(programs: Path) -> None:
         os.killpg(setup.pid, signal.SIGINT)
         assert setup.wait(30) == 130
     assert (programs / "ended").read_text() == "by itself"
+
+
+@pytest.mark.parametrize("module", ["browser", "local", "platforms", "policy_environment"])
+@pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--newest-imag", 2)])
+def test_program_of_set_up_that_is_only_asked_how_to_use_it_makes_nothing(
+    tmp_path: Path, module: str, option: str, status: int
+) -> None:
+    """`python3 -m tools.local --help` installed Debian packages and built an image."""
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    argv = [sys.executable, "-m", f"tools.{module}", option]
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == status and f"usage: tools.{module}" in result.stdout + result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_that_is_too_old_is_named(tmp_path: Path) -> None:
+    """`make test` on Ubuntu 22.04 ended with `No module named 'tomllib'`."""
+    (tmp_path / "tools").mkdir()
+    old = (CHECKOUT / "tools/__init__.py").read_text().replace("import sys", "import sys\nsys.version_info = (3, 10, 12)", 1)
+    (tmp_path / "tools/__init__.py").write_text(old)
+    (tmp_path / "tools/get.py").write_text("import no_such_module")
+    argv = [sys.executable, "-m", "tools.get"]
+    result = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("error: python3 is Python 3.")
+    assert result.stderr.endswith("Put Python 3.11 to 3.14 first on PATH as python3.\n")

@@ -30,6 +30,19 @@ def test_mirror_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, 
         sites.mirror()
 
 
+def test_letters_outside_of_ascii_in_a_mirrors_address_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's client sends ASCII alone, and ended set-up with a traceback."""
+    monkeypatch.setenv("KATA_NODES_MIRROR", "https://spiegel.example/für%20alle/\udcfc")
+    assert sites.address("https://dl.k8s.io/a") == "https://spiegel.example/f%C3%BCr%20alle/%FC/dl.k8s.io/a"
+
+
+def test_host_whose_name_cannot_be_one_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_NODES_MIRROR", f"http://{'a' * 70}.example")
+    assert not sites.available("https://dl.k8s.io/a")
+    with pytest.raises(OSError, match="UnicodeError while reading"):
+        sites.fetch("https://dl.k8s.io/a")
+
+
 @pytest.mark.parametrize(
     "address", ["https://me:WORD@mirror.example", "https://me:WO#RD@mirror.example", "me:WORD@mirror.example"]
 )

@@ -7,6 +7,7 @@ Needs root: packages are installed into a new root folder.
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,11 @@ def ensure(releases: Sequence[DockerRelease], stand_in: StandIn | None) -> dict[
 
     def make(folder: Path) -> None:
         if os.geteuid() != 0:
-            raise SetupError("Building the node image installs packages into a new root folder. Run this once as root.")
+            # PATH: sudo's own lacks Go, and without it another image is built than the one that is missing here.
+            raise SetupError(
+                "Building the node image installs packages into a new root folder, which needs root. Run once, in the checkout: "
+                f'sudo env PATH="$PATH" {cache.CACHE}={shlex.quote(str(cache.root()))} python3 -m tools.local'
+            )
         if missing := missing_tools():
             raise SetupError(f"The node image needs tools that are missing. Run: apt-get install {' '.join(missing)}")
         # The lock of this entry is held: what lies beside it under its name is from a build that was killed.
