@@ -144,6 +144,56 @@ def test_the_shim_of_dockers_own_runtime_counts_where_no_other_is_known(root: Pa
     assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
 
 
+@pytest.mark.parametrize("named", ["/usr/local/bin/containerd-shim-kata-mine-v2", "io.containerd.kata-mine.v2"])
+@pytest.mark.parametrize("is_linked", [True, False], ids=["beside Kata's own", "alone"])
+@pytest.mark.parametrize("runtime", ["go", "rust"])
+def test_a_script_that_dockers_runtime_starts_names_the_file(root: Path, named: str, is_linked: bool, runtime: str) -> None:
+    """Lost if this fails: parameters in a file that no container of Docker's reads."""
+    (root / "usr/local/bin").mkdir(parents=True)
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    if is_linked:
+        (root / "usr/local/bin/containerd-shim-kata-v2").symlink_to("/opt/kata/bin/containerd-shim-kata-v2")
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
+    put(root, f"{FOLDER}/runtime-rs/configuration.toml", CONFIG)
+    assert read(root, runtime=runtime).kernel_params == BASE
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": {"runtimeType": named}}}))
+    around = read(root, runtime=runtime)
+    assert around.kernel_params == "mine"
+    assert "containerd-shim-kata-mine-v2, the shim of docker runtime kata names /srv/mine.toml" in around.chosen_by
+
+
+def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    put(root, "/usr/local/bin/containerd-shim-kata-v2", script).chmod(0o755)
+    assert read(root).kernel_params == "mine"
+    by_path = {"runtimeType": "/opt/kata/bin/containerd-shim-kata-v2"}
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": by_path}}))
+    assert read(root).kernel_params == BASE
+
+
+@pytest.mark.parametrize("launcher", ["docker", "containerd"])
+def test_a_script_that_4_x_refuses_is_refused_whoever_starts_it(root: Path, launcher: str) -> None:
+    """Lost if this fails: every guest fails, and the run before said that all is well."""
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
+    if launcher == "docker":
+        by_type = {"runtimeType": "io.containerd.kata-mine.v2"}
+        put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": by_type}}))
+    else:
+        table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-mine]\nruntime_type = "io.containerd.kata-mine.v2"\n'
+        put(root, "/etc/containerd/config.toml", f"version = 2\n{table}")
+    assert read(root).kernel_params == "mine"
+    put(root, "/opt/kata/VERSION", "4.0.0\n")
+    error = refused(root)
+    assert error.code == "kata-environment-refused" and "containerd-shim-kata-mine-v2 sets KATA_CONF_FILE" in error.message
+
+
 def test_a_release_build_is_one_where_opt_is_a_link_too(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/usr/share/defaults/kata-containers/configuration.toml", setting("package"))
