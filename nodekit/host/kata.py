@@ -282,8 +282,8 @@ def environment(root: Path, program: str | None) -> Variable | None:
 def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variable | None:
     """What a unit sets the variable to, its environment files included."""
     result, named = kata_launchers.unit_environment(files, name)
-    for path in named:
-        content = read_bytes(root, path) if path.startswith("/") else None
+    for path in (path for pattern in named if pattern.startswith("/") for path in kata_launching.matching(root, pattern)):
+        content = read_bytes(root, path)
         value = kata_launchers.in_environment_file(content.decode(errors="replace"), name) if content else None
         if value is not None:
             result = Variable(value, path)

@@ -70,16 +70,16 @@ def containerd_texts(root: Path, main: str) -> list[tuple[str, str]]:
             continue
         content = read_bytes(root, path)
         if content is None:
-            pending += _matching(root, unnamed) if path == main and unnamed else []
+            pending += matching(root, unnamed) if path == main and unnamed else []
             continue
         files[path] = kata_config.decode(content, path)
         for pattern in kata_launchers.imports(kata_config.table(files[path], path), path):
-            pending += _matching(root, pattern)
+            pending += matching(root, pattern)
     return list(files.items())
 
 
-def _matching(root: Path, pattern: str) -> list[str]:
-    """The files that an import names: of a pattern those that are there, in name order."""
+def matching(root: Path, pattern: str) -> list[str]:
+    """The files that an import, or an `EnvironmentFile=`, names: of a pattern those that are there, in name order."""
     if "*" not in pattern:
         return [pattern]
     try:

@@ -154,7 +154,7 @@ def test_a_script_that_dockers_runtime_starts_names_the_file(root: Path, named: 
     if is_linked:
         (root / "usr/local/bin/containerd-shim-kata-v2").symlink_to("/opt/kata/bin/containerd-shim-kata-v2")
     put(root, "/srv/mine.toml", kata_table("mine"))
-    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
     put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
     put(root, f"{FOLDER}/runtime-rs/configuration.toml", CONFIG)
     assert read(root, runtime=runtime).kernel_params == BASE
@@ -167,7 +167,7 @@ def test_a_script_that_dockers_runtime_starts_names_the_file(root: Path, named: 
 def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
-    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
     put(root, "/usr/local/bin/containerd-shim-kata-v2", script).chmod(0o755)
     assert read(root).kernel_params == "mine"
     by_path = {"runtimeType": "/opt/kata/bin/containerd-shim-kata-v2"}
@@ -180,14 +180,14 @@ def test_a_script_that_4_x_refuses_is_refused_whoever_starts_it(root: Path, laun
     """Lost if this fails: every guest fails, and the run before said that all is well."""
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
-    script = "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 \"$@\"\n"
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
     put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
     if launcher == "docker":
         by_type = {"runtimeType": "io.containerd.kata-mine.v2"}
         put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": by_type}}))
     else:
-        table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-mine]\nruntime_type = "io.containerd.kata-mine.v2"\n'
-        put(root, "/etc/containerd/config.toml", f"version = 2\n{table}")
+        table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-mine]'
+        put(root, "/etc/containerd/config.toml", f'version = 2\n{table}\nruntime_type = "io.containerd.kata-mine.v2"\n')
     assert read(root).kernel_params == "mine"
     put(root, "/opt/kata/VERSION", "4.0.0\n")
     error = refused(root)
@@ -649,6 +649,17 @@ def test_an_environment_that_4_x_refuses_is_an_error_not_another_file(
     assert UNIT in error.message and "4.0.0" in error.message and "configPath" in error.remedy
     if runtime == "go":  # there a ConfigPath comes first, and the environment is not even looked at
         assert read(root, "/srv/k.toml").kernel_params == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("KATA_CONF_FILE=/srv/k.toml\n", "mine"), ("export KATA_CONF_FILE=/srv/k.toml\n", BASE)]
+)
+@pytest.mark.parametrize("named", ["/etc/default/kata-env", "/etc/default/kata-*"])
+def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named: str, text: str, value: str) -> None:
+    put(root, "/srv/k.toml", kata_table("mine"))
+    put(root, UNIT, f"[Service]\nEnvironmentFile=-{named}\n")
+    put(root, "/etc/default/kata-env", text)
+    assert read(root).kernel_params == value
 
 
 def test_the_wanted_release_decides_where_the_machine_tells_none(root: Path) -> None:
