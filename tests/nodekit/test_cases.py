@@ -127,6 +127,8 @@ PULLED = (CASES / "pulled-then-msr.txt").read_text().partition("docker: ")[0]
 BEFORE = "ended before the ladder"
 PULLING = "Unable to find image 'debian:13-slim' locally\n13-slim: Pulling from library/debian\n"
 ERROR = "docker: Error response from daemon: "
+API = "failed to connect to the docker API at unix:///run/docker.sock"
+"""Docker 29's words."""
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,9 @@ ERROR = "docker: Error response from daemon: "
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": x509: certificate has expired", "could not be pulled"),
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": dial tcp: lookup r: no such host", "could not be pulled"),
         ("docker: Cannot connect to the Docker daemon at unix:///run/docker.sock. Is it running?", "dockerd does not answer"),
+        (f"docker: {API}; check if the path is correct and if the daemon is running: dial unix", "dockerd does not answer"),
+        (f"{API}: dial unix /run/docker.sock: connect: connection refused", "dockerd does not answer"),
+        (f"{ERROR}Unknown runtime specified kata.\nSee 'docker run --help'.", "does not know the runtime"),
         ("docker: permission denied while trying to connect to the Docker daemon socket", "dockerd does not answer"),
     ],
 )  # fmt: skip
