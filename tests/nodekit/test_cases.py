@@ -235,6 +235,14 @@ NAMES = [
     "vault token lookup -accessor build-2024",
     "kubectl delete token-reviewer-7",
     "kubectl --token $TOKEN1 get pods",
+    "gcloud secrets versions access latest --secret=my_secret_1",
+    "docker build --secret=id=npmrc2,src=/root/.npmrc .",
+    "kubectl annotate pod x secret=team-a/db-1",
+    "cat > x <<EOF\n- secretKey: db-password-2024\n  serviceAccountToken:\n    path: token2024\n  tokenTTL: 3600seconds1\nEOF",
+    "curl -u $USER1:$PASSWORD1 https://x1/y2345678",
+    "curl --user admin: https://x1/y2345678",
+    "docker login --password-stdin -u x registry2024.example",
+    "sshpass -e ssh build-2024.example",
     'mount -o secret=ceph-secret.v2,name=x',
 ]  # fmt: skip
 SECRETS = [
@@ -248,6 +256,13 @@ SECRETS = [
     "SECRET='8f3a9c2e1b7d4f60' ./run",
     "vault login --client-secret 'q1w2e3r4t5'",
     "az x --api-key=0123456789abcdef",
+    "curl https://x.example/install?token=abcdef0123456789",
+    "cat > /etc/x.yaml <<EOF\nauth:\n  password: S3cretPass99\nEOF",
+    """printf '{"password":"S3cretPass99"}' > /etc/x.json""",
+    "curl -sS -u admin:S3cretPass99 https://x.example",
+    "curl --user=admin:S3cretPass99 https://x.example",
+    "sshpass -p S3cretPass99 ssh x",
+    "docker login -u x -p hunter2hunter2 registry",
 ]
 
 
