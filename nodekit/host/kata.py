@@ -214,7 +214,7 @@ def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | Non
     """
     if program_of(root, kata_layout.SHIM):
         return None
-    for launcher in kata_launching.launchers(root, []):
+    for launcher in configured_launchers(root, []):
         named = None if launcher.file == daemon_json.PATH else file_of(root, launcher)
         content = read_bytes(root, resolve(root, named[0])) if named and named[0].startswith("/") else None
         if named and content is not None and ("/runtime-rs/" in named[0]) == (runtime == "rust"):
@@ -222,6 +222,12 @@ def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | Non
             if hypervisor in table.get("hypervisor", {}):
                 return launcher
     return None
+
+
+def configured_launchers(root: Path, notes: list[str]) -> list[Launcher]:
+    """Everything that starts Kata on this machine, as `kata_launching.launchers`, with the file that containerd's unit names."""
+    named = kata_launchers.option(unit_command(root, kata_launchers.UNITS[0]), "config", "c")
+    return kata_launching.launchers(root, notes, named if named and named.startswith("/") else None)
 
 
 def _option(launcher: Launcher | None) -> tuple[str, str] | None:

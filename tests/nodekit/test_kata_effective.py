@@ -662,6 +662,18 @@ def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named:
     assert read(root).kernel_params == value
 
 
+@pytest.mark.parametrize("words", ["-c /srv/containerd.toml", '"--config=/srv/containerd.toml"', "--config $CONFIG"])
+def test_a_file_that_containerd_s_unit_names_is_the_one_that_starts_kata(root: Path, words: str) -> None:
+    """Lost if this fails: the handler of a containerd with a file of its own, and the configuration that it names."""
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    put(root, "/srv/containerd.toml", handler("kata-mine", "/srv/mine.toml"))
+    put(root, "/etc/containerd/config.toml", handler("kata-unread", "/srv/unread.toml"))
+    put(root, UNIT, f"[Service]\nEnvironment=CONFIG=/srv/containerd.toml\nExecStart=/usr/local/bin/containerd {words}\n")
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    assert [launcher.name for launcher in surveyed(root).launchers] == ["containerd handler kata-mine"]
+    assert read(root).kernel_params == "mine"
+
+
 def test_the_wanted_release_decides_where_the_machine_tells_none(root: Path) -> None:
     (root / "opt/kata/VERSION").unlink()
     put(root, f"{FOLDER}/config.d/50-a.toml", setting("dropped"))
