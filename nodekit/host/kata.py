@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,12 +252,18 @@ def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
 
 def program_of(root: Path, named: str | None) -> str | None:
     """Where the shim lies that is named by its path, or by a name to look up in the PATH; None when it is not there."""
-    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in kata_layout.SHIM_FOLDERS if named]
+    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in shim_folders(root) if named]
     for path in paths:
         program = root / resolve(root, path).lstrip("/")
         if program.is_file() and os.access(program, os.X_OK):
             return path
     return None
+
+
+def shim_folders(root: Path) -> Sequence[str]:
+    """The folders in which a shim is looked up: of the PATH that containerd's unit sets, else of systemd's own."""
+    setting = _shim_variable(root, "PATH")
+    return [folder for folder in setting.value.split(":") if folder.startswith("/")] if setting else kata_layout.SHIM_FOLDERS
 
 
 def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
@@ -278,6 +284,11 @@ def environment(root: Path, program: str | None) -> Variable | None:
     value = kata_launchers.in_script(_script(root, program), name) if program else None
     if program and value is not None:
         return Variable(value, program)
+    return _shim_variable(root, name)
+
+
+def _shim_variable(root: Path, name: str) -> Variable | None:
+    """What the unit whose environment the shims have sets a variable to."""
     for unit in kata_launchers.UNITS:
         files = unit_files(root, unit)
         if files:

@@ -662,6 +662,19 @@ def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named:
     assert read(root).kernel_params == value
 
 
+@pytest.mark.parametrize("unit", ["containerd", "docker"])
+def test_a_shim_is_looked_up_in_the_path_that_the_unit_sets(root: Path, unit: str) -> None:
+    """Lost if this fails: a shim that containerd starts, taken for absent, or another one in its place."""
+    put(root, "/srv/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/usr/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
+    text = '[Service]\nEnvironment="PATH=/srv/kata/bin:/usr/local/bin:/usr/bin" OTHER=1\n'
+    put(root, f"/etc/systemd/system/{unit}.service.d/path.conf", text)
+    assert read(root).shim == "/srv/kata/bin/containerd-shim-kata-v2"
+    put(root, f"/etc/systemd/system/{unit}.service.d/path.conf", "[Service]\nEnvironment=PATH=/bin:$PATH\n")
+    assert read(root).shim is None, "systemd expands nothing there"
+
+
 @pytest.mark.parametrize("words", ["-c /srv/containerd.toml", '"--config=/srv/containerd.toml"', "--config $CONFIG"])
 def test_a_file_that_containerd_s_unit_names_is_the_one_that_starts_kata(root: Path, words: str) -> None:
     """Lost if this fails: the handler of a containerd with a file of its own, and the configuration that it names."""
