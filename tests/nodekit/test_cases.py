@@ -17,6 +17,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.docker_matrix import verdict
 from nodekit.rules.docker.docker_packages import upstream_version
+from nodekit.rules.kata import kata_launchers
 from nodekit.rules.proof.console import explain_docker
 from policy import stack_policy
 
@@ -36,6 +37,7 @@ KEPT = [
     entry(runtimeType="/usr/local/bin/containerd-shim-kata-qemu-v2", options={"ConfigPath": "/c.toml"}),
     entry(runtimeType="io.containerd.kata-clh.v2", options={"TypeUrl": "io.containerd.kata.v2.options", "ConfigPath": "/c.toml"}),
     entry(runtimeType=TYPE, options={"ConfigBody": "YQ=="}),
+    entry(runtimeType=TYPE, path="", runtimeArgs=[]),
     "\ufeff" + entry(runtimeType=SHIM),
     entry(runtimeType=SHIM).replace("{", "{\r\n"),
 ]
@@ -44,6 +46,17 @@ KEPT = [
 @pytest.mark.parametrize("text", KEPT)
 def test_an_entry_that_starts_kata_is_kept_to_the_byte(text: str) -> None:
     assert daemon_json.merge(text, "kata", None) == text
+
+
+@pytest.mark.parametrize("key", ["ConfigPath", "configPath", "configpath", "CONFIGPATH"])
+def test_the_file_is_known_by_each_name_that_dockerd_takes(key: str) -> None:
+    """Lost if this fails: parameters beside another file than the one that Docker's containers get."""
+    text = entry(runtimeType=TYPE, options={key: "/c.toml", "TypeUrl": "x"})
+    assert daemon_json.config_path(text, "kata") == "/c.toml"
+    assert [launcher.config_path for launcher in kata_launchers.docker(text)] == ["/c.toml"]
+    assert daemon_json.merge(text, "kata", None) == text
+    after = json.loads(daemon_json.merge(text, "kata", "/ours.toml"))["runtimes"]["kata"]["options"]
+    assert after == {"TypeUrl": "x", "ConfigPath": "/ours.toml"}
 
 
 @pytest.mark.parametrize("text", KEPT)
@@ -64,6 +77,12 @@ def test_a_config_path_goes_into_it_and_all_else_stays(text: str) -> None:
             {"runtimeType": TYPE, "options": {"TypeUrl": "x"}},
         ),
         ({}, {"runtimeType": TYPE}),
+        # Docker 20.10 starts the path; from 23.0 on dockerd refuses it beside a type.
+        ({"path": "/usr/bin/kata-runtime", "runtimeType": TYPE}, {"runtimeType": TYPE}),
+        (
+            {"runtimeType": SHIM, "runtimeArgs": ["--debug"], "path": "/usr/bin/kata-runtime", "options": {"ConfigPath": "/c"}},
+            {"runtimeType": SHIM, "options": {"ConfigPath": "/c"}},
+        ),
     ],
 )
 def test_an_entry_that_starts_something_else_is_given_the_shim_and_keeps_its_options(

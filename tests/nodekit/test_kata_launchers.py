@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nodekit.errors import NodeError
+from nodekit.rules.kata.containerd_config import registered
 from nodekit.rules.kata.kata_config import table
 from nodekit.rules.kata.kata_launchers import (
     Launcher,
@@ -80,6 +81,13 @@ def test_containerd_s_kata_handlers_in_both_configuration_versions(at: str) -> N
 def test_a_handler_is_kata_s_in_each_way_to_name_its_shim(table_text: str, shim: str) -> None:
     (launcher,) = containerd(parsed(table_text))
     assert launcher.shim == shim
+
+
+def test_a_handler_s_file_is_known_by_each_name_that_containerd_takes() -> None:
+    text = f'[{V2}.kata]\nruntime_type = "io.containerd.kata.v2"\noptions.configPath = "/a.toml"\n'
+    assert containerd(parsed(text))[0].config_path == "/a.toml"
+    read = registered(parsed("version = 2\n" + text), (1, 7), "kata")
+    assert read is not None and read.config_path == "/a.toml"
 
 
 def test_crio_s_handlers_of_type_vm_are_kata_s() -> None:

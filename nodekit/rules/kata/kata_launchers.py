@@ -92,8 +92,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _config_path(entry: Mapping[str, Any]) -> str | None:
-    path = _mapping(entry.get("options")).get("ConfigPath")
-    return path if isinstance(path, str) and path else None
+    return daemon_json.configured(entry.get("options"))
 
 
 def _shim(entry: Mapping[str, Any], key: str) -> str | None:
