@@ -246,6 +246,8 @@ CATALOGUE: dict[str, Failure] = {
             "interrupted": "Repair the named package with 'dpkg --configure -a', then run again",
             "apt": "Repair what apt names on the node, then run again",
             "lists": "See that 'apt-get update' and 'apt-get install' with these packages work on the node, then run again",
+            "pins": "Remove or correct the pin in /etc/apt/preferences or /etc/apt/preferences.d that keeps it away ('apt-cache "
+            "policy' shows them), then run again",
             "space": "Free space on the node, then run again",
             "hook": "Repair that command, or take it out of apt's settings ('apt-config dump DPkg' lists them), then run again",
             "settings": "Take out what keeps apt or dpkg from acting ('apt-config dump', and 'no-act' in /etc/dpkg/dpkg.cfg and "

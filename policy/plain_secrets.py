@@ -27,10 +27,10 @@ FORMS: tuple[tuple[str, str], ...] = (
     ("a bootstrap token of Kubernetes", r"(?<![A-Za-z0-9_.-])(?=[a-z0-9.]*[0-9])[a-z0-9]{6}\.[a-z0-9]{16}(?![A-Za-z0-9_.-])"),
     (
         "a password or token",
-        r"(?i)(?:^|[\s;&'\"=,])[a-z0-9_.-]*"
+        r"(?i)(?:^|[\s;&'\"=,?])[a-z0-9_.-]*"
         r"(?:(?:password|passwd|passphrase|token|api[-_]?key|secret[-_]?key|access[-_]?key|client[-_]?secret)=|"
-        # A secret of Kubernetes or Docker is named in the same way; names are words in small letters, joined by - or a dot.
-        r"secret=(?![\"']?(?-i:[a-z0-9]+(?:[-.][a-z0-9]+)+)(?![^\s\"',;])))[\"']?"
+        # A secret of Kubernetes, Docker or a cloud is named in the same way; names are words in small letters, joined by a mark.
+        r"secret=(?![\"']?(?:id=|(?-i:[a-z0-9]+(?:[-._/][a-z0-9]+)+)(?![^\s\"',;]))))[\"']?"
         r"(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
     ),
     (
@@ -38,10 +38,26 @@ FORMS: tuple[tuple[str, str], ...] = (
         r"(?i)(?:^|[\s'\"])--?[a-z0-9_.-]*(?:password|passwd|passphrase|token|api[-_]?key|secret[-_]?key|access[-_]?key|"
         r"client[-_]?secret)\s+[\"']?(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
     ),
+    (
+        "a password or token",
+        r"(?i)(?:^|[\s{,'\"])[a-z0-9_.-]*(?:password|passwd|passphrase|token|api[-_]?key|client[-_]?secret)[\"']?[ \t]*:[ \t]*"
+        r"[\"']?(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
+    ),
+    (
+        "a password",
+        r"\b(?:sshpass[ \t]+-p|docker[ \t]+login\b[^\n;&|]{0,200}[ \t]-p)[ \t]*[\"']?"
+        r"(?=[^\s]{0,200}[0-9])[A-Za-z0-9][^\s\"'$;&|<>(){}]{7,}",
+    ),
+    (
+        "a password",
+        r"\bcurl\b[^\n;&|]{0,200}[ \t](?:-u|--user)[ \t=]*[\"']?[\w.@-]+:"
+        r"(?=[^\s]{0,200}[0-9])[A-Za-z0-9][^\s\"'$;&|<>(){}]{7,}",
+    ),
 )
 """What it is, and the form of its text; the forms of tokens are those that their makers document for scanners to find. The last
-two are an assignment (PASSWORD=…) and an option (--token …) of a text with a digit, so that neither words nor variables count;
-a word of its own (`get secret k3s-serving`, `create token build-robot-2024`) is a verb's object, and a name follows it.
+five are an assignment (PASSWORD=…), an option (--token …), a line of YAML or JSON that a command writes (password: …), and
+options of programs that take a password (sshpass -p …), of a text with a digit, so that neither words nor variables count; a word
+of its own (`get secret k3s-serving`, `create token build-robot-2024`) is a verb's object, and a name follows it.
 What is repeated from many places of a text has a bound: a megabyte would take minutes."""
 _FORMS = tuple((description, re.compile(form)) for description, form in FORMS)
 _TELLING = re.compile(

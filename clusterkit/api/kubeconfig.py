@@ -15,6 +15,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,8 +67,8 @@ def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
     addresses of it.
     """
     try:
-        document = dict(kubeconfig) if isinstance(kubeconfig, Mapping) else yaml.safe_load(kubeconfig)
-    except (yaml.YAMLError, ValueError) as error:
+        document = dict(kubeconfig) if isinstance(kubeconfig, Mapping) else _document(kubeconfig)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise _invalid(f"the kubeconfig is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
     if not isinstance(document, dict):
@@ -96,7 +97,28 @@ def login(kubeconfig: str | Mapping[str, Any], context: str | None) -> Login:
         raise _invalid(
             f"cluster {printable(str(chosen.get('cluster')), 80)} of the kubeconfig has no http(s) address as its server"
         )
+    server, own = _without_user(server)
+    if own and not any(user.get(key) for key in ("token", "tokenFile", "username", "auth-provider", "exec")):
+        user = {**user, **own}
     return Login(server, cluster, str(user_name), user)
+
+
+def _document(text: str) -> Any:
+    """What a kubeconfig holds. JSON may be set in with tabs, which PyYAML takes nowhere, and kubectl does."""
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        with suppress(ValueError):
+            return json.loads(text.removeprefix("\ufeff"))
+    return yaml.safe_load(text)
+
+
+def _without_user(address: str) -> tuple[str, dict[str, str]]:
+    """An address without its user, since errors name it, and that user's name and password, with which client-go logs in where
+    nothing else does (Go, net/http, `send`)."""
+    where = urlsplit(address)
+    if where.username is None:
+        return address, {}
+    own = {"username": unquote(where.username), "password": unquote(where.password or "")}
+    return where._replace(netloc=where.netloc.rpartition("@")[2]).geturl(), own
 
 
 def _address(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str | None:
@@ -369,7 +391,8 @@ def _plugged_in(chosen: Login) -> Credentials:
     if plugin.get("provideClusterInfo"):
         spec["cluster"] = _shown_to_plugin(chosen.cluster)
     credential = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
-    variables = {str(entry["name"]): str(entry["value"]) for entry in plugin.get("env") or []}
+    # One without a value is empty, as for client-go.
+    variables = {str(entry["name"]): _text(entry.get("value")) for entry in plugin.get("env") or []}
     environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(credential)}
     argv = [command, *(str(word) for word in plugin.get("args") or [])]
     program = printable(command, 120)
@@ -417,6 +440,10 @@ def _plugged_in(chosen: Login) -> Credentials:
         str(status.get("clientKeyData") or "").encode(),
         expires if expires is None or expires.tzinfo else expires.replace(tzinfo=UTC),
     )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _shown_to_plugin(cluster: Mapping[str, Any]) -> dict[str, Any]:

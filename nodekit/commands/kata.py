@@ -78,7 +78,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
                 _remember(transaction, merged, state.kernel_params)
             registered = None
             if state.handler is not None and runtime is not None:
-                registered = kata_handler.register(root, state.node, runtime, _handler(state, state.handler, now))
+                registered = kata_handler.register(root, state.node, runtime, _handler(root, state, state.handler, now))
                 changed |= registered.changed
             else:
                 changed |= bool(kata_handler.withdraw(root))
@@ -132,18 +132,18 @@ def differences(state: KataState, root: Path) -> Iterator[Difference]:
         yield of_file("file", message, "kata", merged.target.file, merged.content, content)
     if state.handler is not None:
         runtime = kata_handler.find(root, state.node, state.handler.runtime)
-        lost = kata_handler.unregistered(root, state.node, runtime, _handler(state, state.handler, now))
+        lost = kata_handler.unregistered(root, state.node, runtime, _handler(root, state, state.handler, now))
         if lost is not None:
             message = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
             yield of_file("handler", message, "kata", *lost)
 
 
-def _handler(state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
+def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
     """The handler to register in the container runtime: it starts the Kata that is in effect here."""
     if now.shim is None:
         raise NodeError(
             "kata-not-found",
-            f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata_layout.SHIM_FOLDERS)} nor in a release",
+            f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata.shim_folders(root))} nor in a release",
             "shim",
         )
     return Handler(handler.name, now.shim, now.config_file, tuple(handler.pod_annotations), SNAPSHOTTERS.get(state.hypervisor))

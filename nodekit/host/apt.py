@@ -56,9 +56,16 @@ PIPE = 1 << 20
 LISTS = "lists"
 """The case of `package-install-failed` in which other lists of packages may help: those that are there lack something that is
 needed, or name files that are gone. A golden image often has none, or some of the day on which it was made."""
+PINS = "pins"
+"""The case in which the lists hold it, and a pin of the node keeps it away, or apt cannot read the pins."""
 _SHOWN = re.compile(r"(Get:|Err:|Fetched |Unpacking |Setting up |Removing |Purging |E: |dpkg: |Reading changelogs)")
 _UNREAD = re.compile(r"^(Err:|W: Failed to fetch)", re.MULTILINE)
 _LOCKED = re.compile(r"Could not get lock|Unable to acquire|locked by another process|Unable to lock")
+_PINS_UNREAD = re.compile(
+    r"^E: (Unable to parse package file \S*/preferences|No priority .* specified for pin|Invalid record in the preferences)",
+    re.MULTILINE,
+)
+"""What apt says of preferences that it cannot read (apt_preferences(5)); it then installs nothing."""
 _HOOK = re.compile(r"E: (Problem executing scripts (APT::Update|DPkg)::|Sub-process returned an error code)")
 """What apt says of a command that somebody has it run before or after it reads its lists or runs dpkg."""
 _STOPPED = re.compile(r"^E: (Problem executing scripts DPkg::|Failure running script )", re.MULTILINE)
@@ -488,12 +495,22 @@ def simulate(requested: Sequence[str]) -> Simulated:
     argv += ["--allow-downgrades", "--allow-change-held-packages", *requested]
     result = run(argv, timeout=QUERY_TIMEOUT, env=_environment(), check=False)
     if result.code != 0:
+        output = result.stdout + result.stderr
         raise NodeError(
             "package-install-failed",
-            f"apt finds no way to install {' '.join(requested)}: {_reason(result.stdout + result.stderr)}",
-            LISTS,
+            f"apt finds no way to install {' '.join(requested)}: {_reason(output)}",
+            PINS if _is_pinned(output) else LISTS,
         )
     return parse_simulation(result.stdout)
+
+
+def _is_pinned(output: str) -> bool:
+    """Whether a pin keeps a package away: apt has no candidate, though its lists hold the package."""
+    if _PINS_UNREAD.search(output):
+        return True
+    pattern = r"^E: Package '(\S+)' has no installation candidate|\bDepends: (\S+) .*but it is not installable"
+    missing = [name or dependency for name, dependency in re.findall(pattern, output, re.MULTILINE)]
+    return bool(missing) and bool(offers(missing))
 
 
 def install(root: Path, requested: Sequence[str], lock_timeout: float, *, remove: bool = False) -> None:

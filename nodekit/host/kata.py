@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,9 +153,12 @@ def chosen(
     `kata-environment-refused` or `file-unreadable`.
     """
     where = settings or root
-    program = shim(where, runtime)
+    launcher = None
+    with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
+        launcher = _docker_launcher(where) or (None if config_path else _other_launcher(where, runtime, hypervisor))
+    program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
     listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, program)) if program else None)
-    option = (config_path, "the given configPath") if config_path else _launched(where, runtime, hypervisor)
+    option = (config_path, "the given configPath") if config_path else _option(launcher)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
         if kata_layout.environment_guarded(version) and not _shipped(root, variable.value, listed):
@@ -165,7 +168,10 @@ def chosen(
                 "one of its shipped files from there, so every guest would fail",
                 files=", ".join(listed),
             )
-        option = (variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}") if variable.value else None
+        place = variable.file
+        if launcher is not None and launcher.shim != kata_layout.SHIM and place == program:
+            place += f", the shim of {launcher.name}"
+        option = (variable.value, f"{kata_layout.ENVIRONMENT} in {place}") if variable.value else None
     names = (option[0],) if option else listed
     if option and not option[0].startswith("/"):
         message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so what Kata reads is not known"
@@ -195,30 +201,41 @@ def _spelled(root: Path, resolved: str) -> str:
     return kata_layout.INSTALL_FOLDER + resolved.removeprefix(release) if resolved.startswith(f"{release}/") else resolved
 
 
-def _launched(root: Path, runtime: str, hypervisor: str) -> tuple[str, str] | None:
-    """The file that Docker's runtime of our name has; another launcher's, where the PATH holds no shim of Kata's own name.
+def _docker_launcher(root: Path) -> Launcher | None:
+    """Docker's runtime of our name, where it names a configuration file, or a shim that is there: perhaps a script with one."""
+    launcher = _docker_runtime(root)
+    return launcher if launcher and (launcher.config_path or program_of(root, launcher.shim)) else None
 
-    Then every launcher starts a shim by its path or by a name of its own. The first whose file is for this hypervisor counts.
+
+def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | None:
+    """The first launcher besides Docker whose file is for this hypervisor, where the PATH holds no shim of Kata's own name.
+
+    Then every launcher starts a shim by its path or by a name of its own.
     """
-    option = _docker_option(root)
-    if option or program_of(root, kata_layout.SHIM):
-        return option
-    for launcher in kata_launching.launchers(root, []):
+    if program_of(root, kata_layout.SHIM):
+        return None
+    for launcher in configured_launchers(root, []):
         named = None if launcher.file == daemon_json.PATH else file_of(root, launcher)
         content = read_bytes(root, resolve(root, named[0])) if named and named[0].startswith("/") else None
         if named and content is not None and ("/runtime-rs/" in named[0]) == (runtime == "rust"):
             table = kata_config.table(kata_config.decode(content, named[0]), named[0])
             if hypervisor in table.get("hypervisor", {}):
-                return named
+                return launcher
     return None
 
 
-def _docker_option(root: Path) -> tuple[str, str] | None:
-    """The ConfigPath of Docker's runtime of our name, and what it is called; None when it has none."""
-    launcher = _docker_runtime(root)
+def configured_launchers(root: Path, notes: list[str]) -> list[Launcher]:
+    """Everything that starts Kata on this machine, as `kata_launching.launchers`, with the file that containerd's unit names."""
+    named = kata_launchers.option(unit_command(root, kata_launchers.UNITS[0]), "config", "c")
+    return kata_launching.launchers(root, notes, named if named and named.startswith("/") else None)
+
+
+def _option(launcher: Launcher | None) -> tuple[str, str] | None:
+    """The ConfigPath of a launcher, and what it is called; None when it has none."""
     if launcher is None or not launcher.config_path:
         return None
-    return launcher.config_path, f"ConfigPath of Docker's runtime {RUNTIME_NAME} in {launcher.file}"
+    name = f"Docker's runtime {RUNTIME_NAME}" if launcher.file == daemon_json.PATH else launcher.name
+    return launcher.config_path, f"ConfigPath of {name} in {launcher.file}"
 
 
 def _docker_runtime(root: Path) -> Launcher | None:
@@ -235,12 +252,18 @@ def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
 
 def program_of(root: Path, named: str | None) -> str | None:
     """Where the shim lies that is named by its path, or by a name to look up in the PATH; None when it is not there."""
-    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in kata_layout.SHIM_FOLDERS if named]
+    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in shim_folders(root) if named]
     for path in paths:
         program = root / resolve(root, path).lstrip("/")
         if program.is_file() and os.access(program, os.X_OK):
             return path
     return None
+
+
+def shim_folders(root: Path) -> Sequence[str]:
+    """The folders in which a shim is looked up: of the PATH that containerd's unit sets, else of systemd's own."""
+    setting = _shim_variable(root, "PATH")
+    return [folder for folder in setting.value.split(":") if folder.startswith("/")] if setting else kata_layout.SHIM_FOLDERS
 
 
 def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
@@ -261,6 +284,11 @@ def environment(root: Path, program: str | None) -> Variable | None:
     value = kata_launchers.in_script(_script(root, program), name) if program else None
     if program and value is not None:
         return Variable(value, program)
+    return _shim_variable(root, name)
+
+
+def _shim_variable(root: Path, name: str) -> Variable | None:
+    """What the unit whose environment the shims have sets a variable to."""
     for unit in kata_launchers.UNITS:
         files = unit_files(root, unit)
         if files:
@@ -271,8 +299,8 @@ def environment(root: Path, program: str | None) -> Variable | None:
 def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variable | None:
     """What a unit sets the variable to, its environment files included."""
     result, named = kata_launchers.unit_environment(files, name)
-    for path in named:
-        content = read_bytes(root, path) if path.startswith("/") else None
+    for path in (path for pattern in named if pattern.startswith("/") for path in kata_launching.matching(root, pattern)):
+        content = read_bytes(root, path)
         value = kata_launchers.in_environment_file(content.decode(errors="replace"), name) if content else None
         if value is not None:
             result = Variable(value, path)

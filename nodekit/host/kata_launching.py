@@ -12,14 +12,16 @@ from nodekit.rules.kata import crio_config, kata_config, kata_launchers
 from nodekit.rules.kata.kata_launchers import Launcher
 
 
-def launchers(root: Path, notes: list[str]) -> list[Launcher]:
+def launchers(root: Path, notes: list[str], main_file: str | None = None) -> list[Launcher]:
     """Everything that starts Kata on this machine. Raises NodeError `file-invalid` for a broken daemon.json.
 
-    A file of a containerd or CRI-O that cannot be read is a note.
+    `main_file` is the one that containerd's unit names in place of its own. A file of a containerd or CRI-O that cannot be read
+    is a note.
     """
     content = read_bytes(root, daemon_json.PATH)
     every = kata_launchers.docker(content.decode(errors="replace")) if content else []
-    for main in kata_launchers.CONTAINERD:
+    usual, *others = kata_launchers.CONTAINERD
+    for main in (main_file or usual, *others):
         every += containerd_launchers(root, main, notes)
     try:
         every += kata_launchers.crio([(path, kata_config.table(text, path)) for path, text in crio_texts(root, crio_config.MAIN)])
@@ -70,16 +72,16 @@ def containerd_texts(root: Path, main: str) -> list[tuple[str, str]]:
             continue
         content = read_bytes(root, path)
         if content is None:
-            pending += _matching(root, unnamed) if path == main and unnamed else []
+            pending += matching(root, unnamed) if path == main and unnamed else []
             continue
         files[path] = kata_config.decode(content, path)
         for pattern in kata_launchers.imports(kata_config.table(files[path], path), path):
-            pending += _matching(root, pattern)
+            pending += matching(root, pattern)
     return list(files.items())
 
 
-def _matching(root: Path, pattern: str) -> list[str]:
-    """The files that an import names: of a pattern those that are there, in name order."""
+def matching(root: Path, pattern: str) -> list[str]:
+    """The files that an import, or an `EnvironmentFile=`, names: of a pattern those that are there, in name order."""
     if "*" not in pattern:
         return [pattern]
     try:

@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from nodekit.host import kata_launching
 from nodekit.host.files import names_in, read_bytes, resolve
-from nodekit.host.kata import Effective, deploy_files, file_of, unit_files, unit_variable
+from nodekit.host.kata import Effective, configured_launchers, deploy_files, file_of, unit_files, unit_variable
 from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
@@ -35,7 +34,7 @@ def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -
     Only files that exist are named. Raises NodeError `file-unreadable`, or `file-invalid` for a broken daemon.json.
     """
     notes: list[str] = []
-    launchers = kata_launching.launchers(root, notes)
+    launchers = configured_launchers(root, notes)
     dead = _dead_files(root, effective, runtime, hypervisor, launchers, notes)
     dead += _dead_folders(root, effective, [entry.path for entry in dead], launchers)
     dead += _replaced(root, effective, hypervisor)

@@ -145,6 +145,25 @@ def test_a_kubeconfig_can_be_an_object_as_pulumi_eks_gives_it(server: Server) ->
     assert "no current-context" in refused({**document, "current-context": None}).message
 
 
+def test_json_may_be_set_in_with_tabs_as_for_kubectl(server: Server) -> None:
+    document = yaml.safe_load(written({"token": SECRET}, server.address))
+    for text in (json.dumps(document, indent="\t"), "\ufeff" + json.dumps(document, indent="\t"), json.dumps(document)):
+        assert authorization(text, server) == f"Bearer {SECRET}"
+    flow = "{current-context: x, contexts: [{name: x, context: {cluster: c}}], clusters: [{name: c, cluster: {server: "
+    assert authorization(f'{flow}"{server.address}"}}}}]}}', server) is None, "no JSON, but YAML"
+
+
+def test_the_user_of_an_address_logs_in_and_is_not_told(server: Server) -> None:
+    """Lost if this fails: a password in each error about the server, and so in the log of CI."""
+    address = server.address.replace("://", f"://me:{SECRET}%21@")
+    pair = base64.b64encode(f"me:{SECRET}!".encode()).decode()
+    assert authorization(written(None, address), server) == f"Basic {pair}"
+    assert authorization(written({"token": "other"}, address), server) == "Bearer other"
+    server.accepted = "nothing"
+    error = refused(written(None, address))
+    assert error.code == "cluster-login-refused" and f"server {server.address} does" in error.message
+
+
 def test_user_name_with_password_no_user_and_an_identity_token(server: Server) -> None:
     pair = base64.b64encode(b"me:pass").decode()
     assert authorization(written({"username": "me", "password": "pass"}, server.address), server) == f"Basic {pair}"
@@ -242,6 +261,13 @@ read = lambda end: open(place + "pki/" + name + end).read()
     (tmp_path / "asked").unlink()
     reader.nodes(["node-0"], None)
     assert server.users[-1] == "admin", "the connection of the certificate before is not used again"
+
+
+@pytest.mark.parametrize("entry", [{"name": "T"}, {"name": "T", "value": None}, {"name": "T", "value": ""}])
+def test_a_variable_of_a_plugin_without_a_value_is_empty(server: Server, tmp_path: Path, entry: dict[str, Any]) -> None:
+    """As in `- name: AWS_PROFILE` of a template whose value was left out: aws would look for the profile None."""
+    user = plugin(tmp_path, ANSWER % "{'token': 'profile:' + os.environ['T']}", env=[entry])
+    assert authorization(written(user, server.address), server) == "Bearer profile:"
 
 
 def test_a_plugin_gets_the_cluster_when_it_asks_for_it(server: Server, tmp_path: Path) -> None:
@@ -503,6 +529,8 @@ def test_a_missing_file_of_a_user_is_reported(user: dict[str, Any], words: str) 
         ("[]", "is empty"),
         ("just words", "not a mapping"),
         (f"a: [\n{SECRET}", "not YAML (line"),
+        ("[" * 5000 + "]" * 5000, "not YAML"),
+        ('{"a": ' * 5000 + "1" + "}" * 5000, "not YAML"),
         ("contexts: []", "no current-context"),
         ("current-context: x\ncontexts: 7", "contexts of the kubeconfig is not a list"),
         ("current-context: [x]\ncontexts: []", "current-context of the kubeconfig is not text"),

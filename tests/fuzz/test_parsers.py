@@ -161,7 +161,14 @@ TEXTS: dict[str, tuple[Parser, tuple[str, ...]]] = {
         ),
         (CONTAINERD,),
     ),
-    "units": (lambda text: (kata_launchers.unit_environment([("x", text)], "K"), kata_launchers.assigned(text, "K")), (UNIT,)),
+    "units": (
+        lambda text: (
+            kata_launchers.unit_environment([("x", text)], "K"),
+            kata_launchers.in_script(text, "K"),
+            kata_launchers.in_environment_file(text, "K"),
+        ),
+        (UNIT,),
+    ),
     "kernel parameters": (parameters, (PARAMETERS,)),
     "apt's lists": (sources, (LIST, SOURCES)),
     "apt's settings": (apt_source.lax_settings, (DUMP,)),

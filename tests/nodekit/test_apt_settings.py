@@ -37,6 +37,17 @@ SETTINGS = [
 
 
 @pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    """A node without Docker."""
+    root = tmp_path / "bare"
+    for name, value in make_root(root).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(host_docker, "HEALTH_TIMEOUT", 2.0)
+    with running(Daemon(root)):
+        yield Node(root)
+
+
+@pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Repository) -> Iterator[Node]:
     """A node that someone gave Docker 28.5.2, with the source's file gone since."""
     root = tmp_path / "root"
@@ -160,3 +171,35 @@ def test_the_script_gives_apt_the_settings_that_the_program_gives_it() -> None:
     text = BOOTSTRAP.read_text()
     assert [setting for setting in host_apt._ACT[1::2] if f"-o {setting}" not in text] == []
     assert "-o APT::Get::Simulate=false" in text
+
+
+@pytest.mark.parametrize(
+    ("pin", "words"),
+    [
+        ("Package: containerd.io\nPin: release *\nPin-Priority: -1\n", "'containerd.io' has no installation candidate"),
+        ("Package: *\nPin: origin 127.0.0.1\nPin-Priority: -10\n", "no installation candidate"),
+        ("Package: iptables\nPin: version *\nPin-Priority: -1\n", "but it is not installable"),
+        ("Package: docker-ce\nPin: version 5:27*\n", "No priority (or zero) specified for pin"),
+        ("docker-ce\n", "Unable to parse package file"),
+    ],
+)
+def test_a_pin_that_keeps_a_package_away_is_told_as_that(bare: Node, repository: Repository, pin: str, words: str) -> None:
+    """Lost if this fails: somebody who looks for a fault in apt's lists, where there is none."""
+    (bare.root / "etc/apt/preferences.d/own.pref").write_text(pin)
+    error = refused(bare, repository)
+    assert (error.code, error.case) == ("package-install-failed", host_apt.PINS) and words in error.message
+    assert "/etc/apt/preferences" in error.remedy and not bare.packages()
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        "Package: docker-ce\nPin: version *\nPin-Priority: -1\n",
+        "Package: docker-ce docker-ce-cli\nPin: version 5:28*\nPin-Priority: 1001\n",
+        "Package: *\nPin: origin 127.0.0.1\nPin-Priority: 1\n",
+    ],
+)
+def test_a_pin_of_another_version_does_not_count(bare: Node, repository: Repository, pin: str) -> None:
+    (bare.root / "etc/apt/preferences.d/own.pref").write_text(pin)
+    assert docker_verb.run(desired(repository), bare.root)["version"] == "27.5.1"
+    assert not docker_verb.run(desired(repository), bare.root)["changed"]

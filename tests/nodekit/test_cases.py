@@ -17,6 +17,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.docker_matrix import verdict
 from nodekit.rules.docker.docker_packages import upstream_version
+from nodekit.rules.kata import kata_launchers
 from nodekit.rules.proof.console import explain_docker
 from policy import stack_policy
 
@@ -36,6 +37,7 @@ KEPT = [
     entry(runtimeType="/usr/local/bin/containerd-shim-kata-qemu-v2", options={"ConfigPath": "/c.toml"}),
     entry(runtimeType="io.containerd.kata-clh.v2", options={"TypeUrl": "io.containerd.kata.v2.options", "ConfigPath": "/c.toml"}),
     entry(runtimeType=TYPE, options={"ConfigBody": "YQ=="}),
+    entry(runtimeType=TYPE, path="", runtimeArgs=[]),
     "\ufeff" + entry(runtimeType=SHIM),
     entry(runtimeType=SHIM).replace("{", "{\r\n"),
 ]
@@ -44,6 +46,17 @@ KEPT = [
 @pytest.mark.parametrize("text", KEPT)
 def test_an_entry_that_starts_kata_is_kept_to_the_byte(text: str) -> None:
     assert daemon_json.merge(text, "kata", None) == text
+
+
+@pytest.mark.parametrize("key", ["ConfigPath", "configPath", "configpath", "CONFIGPATH"])
+def test_the_file_is_known_by_each_name_that_dockerd_takes(key: str) -> None:
+    """Lost if this fails: parameters beside another file than the one that Docker's containers get."""
+    text = entry(runtimeType=TYPE, options={key: "/c.toml", "TypeUrl": "x"})
+    assert daemon_json.config_path(text, "kata") == "/c.toml"
+    assert [launcher.config_path for launcher in kata_launchers.docker(text)] == ["/c.toml"]
+    assert daemon_json.merge(text, "kata", None) == text
+    after = json.loads(daemon_json.merge(text, "kata", "/ours.toml"))["runtimes"]["kata"]["options"]
+    assert after == {"TypeUrl": "x", "ConfigPath": "/ours.toml"}
 
 
 @pytest.mark.parametrize("text", KEPT)
@@ -64,6 +77,12 @@ def test_a_config_path_goes_into_it_and_all_else_stays(text: str) -> None:
             {"runtimeType": TYPE, "options": {"TypeUrl": "x"}},
         ),
         ({}, {"runtimeType": TYPE}),
+        # Docker 20.10 starts the path; from 23.0 on dockerd refuses it beside a type.
+        ({"path": "/usr/bin/kata-runtime", "runtimeType": TYPE}, {"runtimeType": TYPE}),
+        (
+            {"runtimeType": SHIM, "runtimeArgs": ["--debug"], "path": "/usr/bin/kata-runtime", "options": {"ConfigPath": "/c"}},
+            {"runtimeType": SHIM, "options": {"ConfigPath": "/c"}},
+        ),
     ],
 )
 def test_an_entry_that_starts_something_else_is_given_the_shim_and_keeps_its_options(
@@ -127,6 +146,8 @@ PULLED = (CASES / "pulled-then-msr.txt").read_text().partition("docker: ")[0]
 BEFORE = "ended before the ladder"
 PULLING = "Unable to find image 'debian:13-slim' locally\n13-slim: Pulling from library/debian\n"
 ERROR = "docker: Error response from daemon: "
+API = "failed to connect to the docker API at unix:///run/docker.sock"
+"""Docker 29's words."""
 
 
 @pytest.mark.parametrize(
@@ -144,6 +165,9 @@ ERROR = "docker: Error response from daemon: "
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": x509: certificate has expired", "could not be pulled"),
         (f"{PULLING}{ERROR}Get \"https://r/v2/\": dial tcp: lookup r: no such host", "could not be pulled"),
         ("docker: Cannot connect to the Docker daemon at unix:///run/docker.sock. Is it running?", "dockerd does not answer"),
+        (f"docker: {API}; check if the path is correct and if the daemon is running: dial unix", "dockerd does not answer"),
+        (f"{API}: dial unix /run/docker.sock: connect: connection refused", "dockerd does not answer"),
+        (f"{ERROR}Unknown runtime specified kata.\nSee 'docker run --help'.", "does not know the runtime"),
         ("docker: permission denied while trying to connect to the Docker daemon socket", "dockerd does not answer"),
     ],
 )  # fmt: skip
@@ -230,6 +254,14 @@ NAMES = [
     "vault token lookup -accessor build-2024",
     "kubectl delete token-reviewer-7",
     "kubectl --token $TOKEN1 get pods",
+    "gcloud secrets versions access latest --secret=my_secret_1",
+    "docker build --secret=id=npmrc2,src=/root/.npmrc .",
+    "kubectl annotate pod x secret=team-a/db-1",
+    "cat > x <<EOF\n- secretKey: db-password-2024\n  serviceAccountToken:\n    path: token2024\n  tokenTTL: 3600seconds1\nEOF",
+    "curl -u $USER1:$PASSWORD1 https://x1/y2345678",
+    "curl --user admin: https://x1/y2345678",
+    "docker login --password-stdin -u x registry2024.example",
+    "sshpass -e ssh build-2024.example",
     'mount -o secret=ceph-secret.v2,name=x',
 ]  # fmt: skip
 SECRETS = [
@@ -243,6 +275,13 @@ SECRETS = [
     "SECRET='8f3a9c2e1b7d4f60' ./run",
     "vault login --client-secret 'q1w2e3r4t5'",
     "az x --api-key=0123456789abcdef",
+    "curl https://x.example/install?token=abcdef0123456789",
+    "cat > /etc/x.yaml <<EOF\nauth:\n  password: S3cretPass99\nEOF",
+    """printf '{"password":"S3cretPass99"}' > /etc/x.json""",
+    "curl -sS -u admin:S3cretPass99 https://x.example",
+    "curl --user=admin:S3cretPass99 https://x.example",
+    "sshpass -p S3cretPass99 ssh x",
+    "docker login -u x -p hunter2hunter2 registry",
 ]
 
 

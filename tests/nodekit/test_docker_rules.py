@@ -389,6 +389,7 @@ def test_both_forms_of_sources_are_read() -> None:
         "deb\t[signed-by=/%6b.asc]\thttps://h/%64\ttrixie\tstable\ttest\r",
         " deb [signed-by=/k.asc] https://h/d trixie stable test#words",
         "deb [signed-by=/j.asc signed-by=/k.asc] https://h/d trixie stable test",
+        "deb [signed-by=/k.asc,] https://h/d trixie stable test",
     ],
 )
 def test_words_of_a_one_line_entry_are_those_that_apt_reads(line: str) -> None:

@@ -144,6 +144,56 @@ def test_the_shim_of_dockers_own_runtime_counts_where_no_other_is_known(root: Pa
     assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
 
 
+@pytest.mark.parametrize("named", ["/usr/local/bin/containerd-shim-kata-mine-v2", "io.containerd.kata-mine.v2"])
+@pytest.mark.parametrize("is_linked", [True, False], ids=["beside Kata's own", "alone"])
+@pytest.mark.parametrize("runtime", ["go", "rust"])
+def test_a_script_that_dockers_runtime_starts_names_the_file(root: Path, named: str, is_linked: bool, runtime: str) -> None:
+    """Lost if this fails: parameters in a file that no container of Docker's reads."""
+    (root / "usr/local/bin").mkdir(parents=True)
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    if is_linked:
+        (root / "usr/local/bin/containerd-shim-kata-v2").symlink_to("/opt/kata/bin/containerd-shim-kata-v2")
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
+    put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
+    put(root, f"{FOLDER}/runtime-rs/configuration.toml", CONFIG)
+    assert read(root, runtime=runtime).kernel_params == BASE
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": {"runtimeType": named}}}))
+    around = read(root, runtime=runtime)
+    assert around.kernel_params == "mine"
+    assert "containerd-shim-kata-mine-v2, the shim of docker runtime kata names /srv/mine.toml" in around.chosen_by
+
+
+def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
+    put(root, "/usr/local/bin/containerd-shim-kata-v2", script).chmod(0o755)
+    assert read(root).kernel_params == "mine"
+    by_path = {"runtimeType": "/opt/kata/bin/containerd-shim-kata-v2"}
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": by_path}}))
+    assert read(root).kernel_params == BASE
+
+
+@pytest.mark.parametrize("launcher", ["docker", "containerd"])
+def test_a_script_that_4_x_refuses_is_refused_whoever_starts_it(root: Path, launcher: str) -> None:
+    """Lost if this fails: every guest fails, and the run before said that all is well."""
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
+    put(root, "/usr/local/bin/containerd-shim-kata-mine-v2", script).chmod(0o755)
+    if launcher == "docker":
+        by_type = {"runtimeType": "io.containerd.kata-mine.v2"}
+        put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": by_type}}))
+    else:
+        table = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.kata-mine]'
+        put(root, "/etc/containerd/config.toml", f'version = 2\n{table}\nruntime_type = "io.containerd.kata-mine.v2"\n')
+    assert read(root).kernel_params == "mine"
+    put(root, "/opt/kata/VERSION", "4.0.0\n")
+    error = refused(root)
+    assert error.code == "kata-environment-refused" and "containerd-shim-kata-mine-v2 sets KATA_CONF_FILE" in error.message
+
+
 def test_a_release_build_is_one_where_opt_is_a_link_too(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/usr/share/defaults/kata-containers/configuration.toml", setting("package"))
@@ -599,6 +649,42 @@ def test_an_environment_that_4_x_refuses_is_an_error_not_another_file(
     assert UNIT in error.message and "4.0.0" in error.message and "configPath" in error.remedy
     if runtime == "go":  # there a ConfigPath comes first, and the environment is not even looked at
         assert read(root, "/srv/k.toml").kernel_params == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("KATA_CONF_FILE=/srv/k.toml\n", "mine"), ("export KATA_CONF_FILE=/srv/k.toml\n", BASE)]
+)
+@pytest.mark.parametrize("named", ["/etc/default/kata-env", "/etc/default/kata-*"])
+def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named: str, text: str, value: str) -> None:
+    put(root, "/srv/k.toml", kata_table("mine"))
+    put(root, UNIT, f"[Service]\nEnvironmentFile=-{named}\n")
+    put(root, "/etc/default/kata-env", text)
+    assert read(root).kernel_params == value
+
+
+@pytest.mark.parametrize("unit", ["containerd", "docker"])
+def test_a_shim_is_looked_up_in_the_path_that_the_unit_sets(root: Path, unit: str) -> None:
+    """Lost if this fails: a shim that containerd starts, taken for absent, or another one in its place."""
+    put(root, "/srv/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/usr/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    assert read(root).shim == "/usr/bin/containerd-shim-kata-v2"
+    text = '[Service]\nEnvironment="PATH=/srv/kata/bin:/usr/local/bin:/usr/bin" OTHER=1\n'
+    put(root, f"/etc/systemd/system/{unit}.service.d/path.conf", text)
+    assert read(root).shim == "/srv/kata/bin/containerd-shim-kata-v2"
+    put(root, f"/etc/systemd/system/{unit}.service.d/path.conf", "[Service]\nEnvironment=PATH=/bin:$PATH\n")
+    assert read(root).shim is None, "systemd expands nothing there"
+
+
+@pytest.mark.parametrize("words", ["-c /srv/containerd.toml", '"--config=/srv/containerd.toml"', "--config $CONFIG"])
+def test_a_file_that_containerd_s_unit_names_is_the_one_that_starts_kata(root: Path, words: str) -> None:
+    """Lost if this fails: the handler of a containerd with a file of its own, and the configuration that it names."""
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    put(root, "/srv/containerd.toml", handler("kata-mine", "/srv/mine.toml"))
+    put(root, "/etc/containerd/config.toml", handler("kata-unread", "/srv/unread.toml"))
+    put(root, UNIT, f"[Service]\nEnvironment=CONFIG=/srv/containerd.toml\nExecStart=/usr/local/bin/containerd {words}\n")
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    assert [launcher.name for launcher in surveyed(root).launchers] == ["containerd handler kata-mine"]
+    assert read(root).kernel_params == "mine"
 
 
 def test_the_wanted_release_decides_where_the_machine_tells_none(root: Path) -> None:

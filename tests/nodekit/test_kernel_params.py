@@ -75,6 +75,8 @@ def kernel_sees(text: str) -> dict[str, list[str]]:
         (NVIDIA, ["pci=nocrs", "pci=noaer"], f"{NVIDIA} pci=noaer"),
         ("console=ttyS0", ["console=hvc0"], "console=ttyS0 console=hvc0"),
         ("systemd.mask=a", ["systemd.mask=b", "systemd.mask=a"], "systemd.mask=a systemd.mask=b"),
+        ("modprobe.blacklist=nouveau", ["modprobe.blacklist=floppy"], "modprobe.blacklist=nouveau modprobe.blacklist=floppy"),
+        ("systemd.set-credential=a:b", ["systemd.set_credential=c:d"], "systemd.set-credential=a:b systemd.set_credential=c:d"),
         ('dm-mod.create="a  b=1" b=1', ["b=2"], 'dm-mod.create="a  b=1" b=2'),
         ('dm_mod.create="a  b"', ['dm-mod.create="c d"'], 'dm-mod.create="c d"'),
         ("sysctl/user/max_user_namespaces=0", ["sysctl.user.max_user_namespaces=9"], "sysctl.user.max_user_namespaces=9"),

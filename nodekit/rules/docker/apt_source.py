@@ -165,7 +165,8 @@ def _parse_lines(text: str) -> list[Source]:
         words = _words(entry[3]) if entry else []
         if entry and len(words) > 1:
             options = {name: value for name, _, value in (word.partition("=") for word in _words(entry[2] or ""))}
-            signed_by = options.get("signed-by", "").replace(",", " ")  # by this spelling alone, unlike in a stanza
+            # By this spelling alone, unlike in a stanza.
+            signed_by = " ".join(options.get("signed-by", "").replace(",", " ").split())
             flags = _flags({name.lower(): value for name, value in options.items()})
             sources.append(Source((words[0],), (words[1],), tuple(words[2:]), signed_by, number, entry[1] == "deb", flags))
     return sources

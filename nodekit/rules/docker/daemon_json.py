@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from nodekit.errors import NodeError
@@ -14,6 +14,9 @@ PATH = "/etc/docker/daemon.json"
 RUNTIME_TYPE = "io.containerd.kata.v2"
 """The containerd shim that Docker should start for the runtime."""
 _KEYS = {key.lower(): key for key in ("path", "runtimeArgs", "runtimeType", "options")}
+CONFIG_PATH = ("ConfigPath", "configpath", "CONFIGPATH", "configPath")
+"""Names of the option that Kata's shim is given, of which the first counts that is there: moby and containerd fill it in by way
+of TOML, which takes each (moby, `libcontainerd/shimopts/convert.go`; go-toml 1, `marshal.go`, `valueFromTree`)."""
 _OCI = ("path", "runtimeArgs")
 """Keys of an entry that names a program in runc's place (moby, daemon/runtime_unix.go)."""
 
@@ -80,6 +83,12 @@ def shim_name(runtime_type: object) -> str | None:
         return runtime_type.rpartition("/")[2]
     words = runtime_type.split(".")
     return f"containerd-shim-{words[-2]}-{words[-1]}" if len(words) >= 2 and all(words) else None
+
+
+def configured(options: object) -> str | None:
+    """The configuration file that options of a runtime name; None where they name none."""
+    named = next((options[key] for key in CONFIG_PATH if key in options), None) if isinstance(options, Mapping) else None
+    return named if isinstance(named, str) and named else None
 
 
 def check(runtime: str, config_path: str | None) -> None:
@@ -206,9 +215,7 @@ def _tree(text: str) -> dict[str, Any]:
 def config_path(text: str | None, runtime: str) -> str | None:
     """The ConfigPath of a runtime; raises NodeError `file-invalid`."""
     entry = runtimes(text).get(runtime) if text is not None else None
-    options = entry.get("options") if isinstance(entry, dict) else None
-    path = options.get("ConfigPath") if isinstance(options, dict) else None
-    return path if isinstance(path, str) else None
+    return configured(entry.get("options")) if isinstance(entry, dict) else None
 
 
 def merge(text: str | None, runtime: str, config_path: str | None, ours: Collection[str] = (), before: str | None = None) -> str:
@@ -217,8 +224,8 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
     `text` is None where there is no file. An entry that already names one of Kata's shims, by type or by path (moby accepts
     both), keeps it. Without `config_path` it stays as it is, except for a ConfigPath in `ours`, which earlier runs set or were
     about to set: `before`, the value from before them, replaces it. An entry that starts something else gets the shim and keeps
-    its options, but loses `path` and `runtimeArgs`, which dockerd refuses beside a type. If nothing has to change, the same
-    text is returned. Raises NodeError `file-invalid`.
+    its options. Either loses `path` and `runtimeArgs`, beside which dockerd from 23.0 on takes no type, where 20.10 passed over
+    the type. If nothing has to change, the same text is returned. Raises NodeError `file-invalid`.
     """
     original = text or ""
     tree = _tree(original)
@@ -234,12 +241,18 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
         known[runtime] = entry = {**kept, "runtimeType": by_path if is_kata(by_path) else RUNTIME_TYPE}
         changed = True
     else:
-        changed = False
+        beside = [key for key in _OCI if entry.get(key)]
+        for key in beside:
+            del entry[key]
+        changed = bool(beside)
     if config_path is not None:
         options = entry["options"] = {} if entry.get("options") is None else entry["options"]
         if not isinstance(options, dict):
             raise _invalid(f"'runtimes.{runtime}.options' is not an object")
-        changed = changed or options.get("ConfigPath") != config_path
+        others = [key for key in CONFIG_PATH[1:] if key in options]
+        changed = changed or bool(others) or options.get("ConfigPath") != config_path
+        for key in others:
+            del options[key]
         options["ConfigPath"] = config_path
     elif isinstance(options := entry.get("options"), dict) and options.get("ConfigPath") in ours and before is not None:
         changed = changed or options["ConfigPath"] != before

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError
-from nodekit.rules.docker.daemon_json import RUNTIME_TYPE
+from nodekit.rules.docker.daemon_json import RUNTIME_TYPE, configured
 from nodekit.rules.kata import kata_config
 from nodekit.rules.kata.kata_launchers import CRI_PLUGINS, imports
 from nodekit.rules.text import printable
@@ -218,7 +218,7 @@ def registered(files: Sequence[File], of_release: tuple[int, int], name: str) ->
         holders[-1],
         entry.get("runtime_type"),
         entry.get("runtime_path"),
-        _mapping(entry.get("options")).get("ConfigPath"),
+        configured(entry.get("options")),
         entry.get("privileged_without_host_devices") is True,
         tuple(each for each in annotations if isinstance(each, str)) if isinstance(annotations, list) else (),
     )

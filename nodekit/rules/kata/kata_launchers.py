@@ -92,8 +92,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _config_path(entry: Mapping[str, Any]) -> str | None:
-    path = _mapping(entry.get("options")).get("ConfigPath")
-    return path if isinstance(path, str) and path else None
+    return daemon_json.configured(entry.get("options"))
 
 
 def _shim(entry: Mapping[str, Any], key: str) -> str | None:
@@ -182,47 +181,65 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
     return setting, named
 
 
-def assigned(text: str, variable: str) -> str | None:
-    """What a file of `NAME=value` lines, or a shell script for the command that it runs, sets a variable to, as it is written.
-
-    In a script the assignment may stand before the command, behind `export` or similar, or behind `env`, with others around it.
-    """
-    parts = _assigned(text, variable)
-    return None if parts is None else "".join(part for part, _ in parts)
-
-
 def in_script(text: str, variable: str, above: frozenset[str] = frozenset()) -> str | None:
-    """The same of a script, with the variables in it that the script sets, or that have a default there.
+    """What a shell script sets a variable to for the command that it runs; the last of several counts.
 
-    `above` are variables that this one is a part of. What only a run of the script would show stays as it is written.
+    The assignment may stand before the command, behind `export` or similar, or behind `env`, with others around it. In it stand
+    the values of the variables that the script sets, or that have a default there. `above` are variables that this one is
+    a part of. What only a run of the script would show stays as it is written, and of a script with branches that set different
+    values all are named.
     """
 
     def value(name: re.Match[str]) -> str:
         inner = None if name["plain"] == variable or name["name"] == variable else known(name["plain"] or name["name"])
-        return inner or (name["default"] if name["default"] is not None else name[0])
+        return inner or (name["default"].strip("\"'") if name["default"] is not None else name[0])
 
     def known(name: str) -> str | None:
-        return None if name in above or len(above) > 3 else in_script(text, name, above | {variable})
+        inner = None if name in above or len(above) > 3 else in_script(text, name, above | {variable})
+        return None if inner and inner.startswith(_SEVERAL) else inner
 
-    parts = _assigned(text, variable)
-    if parts is None:
-        return None
-    pattern = r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?::?-(?P<default>[^{}]*))?\})"
-    return "".join(re.sub(pattern, value, part) if expands else part for part, expands in parts)
+    pattern = r"\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?::?[-=](?P<default>[^{}]*))?\})"
+    values = [
+        "".join(re.sub(pattern, value, part) if expands else part for part, expands in parts)
+        for parts in _assigned(text, variable)
+    ]
+    if len(set(values)) > 1 and re.search(r"^[^#\n]*(?:\b(?:if|case)\b|&&|\|\|)", text, re.MULTILINE):
+        return _SEVERAL + ", ".join(dict.fromkeys(values))
+    return values[-1] if values else None
 
 
-def _assigned(text: str, variable: str) -> list[tuple[str, bool]] | None:
-    """The parts of the last value, each with whether a shell looks for variables in it; None where nothing sets one."""
-    value = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"';&|)])*"
-    words = rf"(?:(?:exec(?:[ \t]+-a[ \t]+\S+)?|export|readonly|declare|command|(?:\S*/)?env|-\S+|[A-Za-z_]\w*={value})[ \t]+)*"
-    begin = r"(?:^|[;&|({]|\bthen\b|\bdo\b|\belse\b)[ \t]*"
+_SEVERAL = "one of "
+_BRACED = r"\$\{[^{}\n]*\}"
+# Each text fits one alternative alone, or a long line would take minutes.
+_WITHIN = rf"(?:{_BRACED}|[^\"$\n]|\$(?!\{{[^{{}}\n]*\}}))*"
+_DOUBLE, _SINGLE = rf"\"{_WITHIN}\"", r"'[^'\n]*'"
+_SHELL_VALUE = rf"(?:{_DOUBLE}|{_SINGLE}|{_BRACED}|[^\s\"';&|)$]|\$(?!\{{[^{{}}\n]*\}}))*"
+_SHELL_WORDS = (
+    r"(?:(?:exec|export|readonly|declare|typeset|local|command|(?:[\w./][\w./-]{0,200}/|/)?env|-[au][ \t]+\S+|-(?![au][ \t])\S+"
+    rf"|[A-Za-z_]\w*={_SHELL_VALUE})[ \t]+)*"
+)
+_SHELL_BEGIN = r"(?:^|[;&|({)]|\bthen\b|\bdo\b|\belse\b)[ \t]*"
+
+
+def _assigned(text: str, variable: str) -> list[list[tuple[str, bool]]]:
+    """The parts of each value in the order of the script, each with whether a shell looks for variables in it.
+
+    `: "${NAME:=value}"` sets one too, as a default.
+    """
     joined = re.sub(r"\\\n", " ", text)
     lines = "\n".join(line for line in joined.splitlines() if not line.lstrip().startswith("#"))
-    values = re.findall(rf"{begin}{words}{variable}=({value})", lines, re.MULTILINE)
-    if not values:
-        return None
-    parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([^\"']+)", values[-1])
-    return [(double or single or plain, not single) for double, single, plain in parts]
+    named = rf"\"{variable}=(?P<double>{_WITHIN})\"|'{variable}=(?P<single>[^'\n]*)'|{variable}=(?P<value>{_SHELL_VALUE})"
+    default = rf":[ \t]+\"?(?P<default>\$\{{{variable}:?=[^{{}}\n]*\}})"
+    values = []
+    for assignment in re.finditer(rf"{_SHELL_BEGIN}(?:{_SHELL_WORDS}(?:{named})|{default})", lines, re.MULTILINE):
+        if assignment["single"] is not None:
+            values.append([(assignment["single"], False)])
+        elif (whole := assignment["double"] or assignment["default"]) is not None:
+            values.append([(whole, True)])
+        else:
+            parts = re.findall(rf"({_DOUBLE})|({_SINGLE})|((?:{_BRACED}|[^\"'])+)", assignment["value"] or "")
+            values.append([(plain or (double or single)[1:-1], not single) for double, single, plain in parts])
+    return values
 
 
 def _unit_lines(text: str) -> list[str]:
@@ -268,13 +285,33 @@ def stops_all(files: Sequence[tuple[str, str]]) -> bool:
     return mode not in ("process", "none")
 
 
+_ENVIRONMENT_FILE = re.compile(
+    r"""
+    [ \t\r\n]* (?:
+        [#;] [^\n]*
+        | (?P<name>[^=\n]+) = (?P<quoted>(?:[ \t]* (?:'[^']*(?:'|\Z) | "(?:\\. | [^"\\])*(?:"|\Z)))*)
+          [ \t]* (?P<rest>(?:\\. | [^\\\n])*)
+        | [^\n]+
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
 def in_environment_file(text: str, variable: str) -> str | None:
-    """What an `EnvironmentFile=` sets a variable to: without quotes, the rest of the line (systemd.exec(5))."""
-    lines = re.sub(r"\\\n", " ", text).splitlines()
-    values = [line.strip().partition("=")[2].strip() for line in lines if line.strip().startswith(f"{variable}=")]
-    if values and not values[-1].startswith(("'", '"')):
-        return values[-1]
-    return assigned(text, variable)
+    """What an `EnvironmentFile=` sets a variable to (systemd.exec(5); systemd, `parse_env_file_internal`).
+
+    It is no script: a line with `export` sets nothing, nothing is expanded, and only a whole line is a comment.
+    """
+    result = None
+    for line in _ENVIRONMENT_FILE.finditer(text):
+        if line["name"] is None or line["name"].strip() != variable:
+            continue
+        result = ""
+        for single, double in re.findall(r"""'([^']*)(?:'|\Z)|"((?:\\.|[^"\\])*)""", line["quoted"], re.DOTALL):
+            result += single or re.sub(r"\\([\"\\`$\n])", lambda escape: escape[1].strip("\n"), double)
+        result += re.sub(r"\\(.)", lambda escape: escape[1].strip("\n"), line["rest"].rstrip(" \t\r"), flags=re.DOTALL)
+    return result
 
 
 def expanded(words: Sequence[str], variable: Callable[[str], str]) -> list[str]:

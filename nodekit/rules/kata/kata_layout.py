@@ -34,7 +34,7 @@ ENVIRONMENT_GUARDED_SINCE = (4, 0, 0)
 `isShippedKataConfigPath`; Rust `manager.rs`, `is_shipped_kata_config_path`)."""
 SHIM = "containerd-shim-kata-v2"
 SHIM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""systemd's PATH, in which containerd and dockerd look a shim up."""
+"""systemd's PATH, in which containerd and dockerd look a shim up where their unit sets no other."""
 DEPLOY_FOLDERS = tuple(
     f"{INSTALL_FOLDER}/{DEFAULTS}/{folder}"
     for folder in ("runtimes", "runtime-rs/runtimes", "custom-runtimes", "runtime-rs/custom-runtimes")

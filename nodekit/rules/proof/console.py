@@ -224,7 +224,8 @@ KATA: tuple[tuple[str, str, str], ...] = (
 """What Kata's runtimes say -> cause and remedy, the first that fits; most as measured with genuine Kata."""
 DOCKER: tuple[tuple[str, str, str], ...] = (
     (
-        r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon",
+        r"permission denied while trying to connect to the [Dd]ocker|Cannot connect to the Docker daemon"
+        r"|failed to connect to the docker API",
         "dockerd does not answer",
         "See 'systemctl status docker' on the node",
     ),
@@ -244,7 +245,7 @@ DOCKER: tuple[tuple[str, str, str], ...] = (
         "Set verification.image to an image for the node's architecture",
     ),
     (
-        r"unknown or invalid runtime name",
+        r"unknown or invalid runtime name|Unknown runtime specified",
         "Docker does not know the runtime",
         "Register the runtime: kata-nodes cure, since an up alone does not look at the node again",
     ),
