@@ -118,8 +118,8 @@ def readable() -> Iterator[None]:
 
 def give_to_owner(path: Path, folder: Path) -> None:
     """Give what root has made to the owner of the folder that it is in: root builds the node image in another user's cache."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
