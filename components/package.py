@@ -123,7 +123,9 @@ class PackageProvider(ComponentProvider):
         """Refuse an output as a plain value, or in a plain list: how many there are is known, but not what each of them names."""
         if isinstance(value, pulumi.Output):
             kind = "a record, whose keys may be outputs of other resources," if definition.ref else "a plain value,"
-            raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
+            raise InputPropertyError(
+                path, f"'{path}' of {component_name} must be {kind} not a secret or another resource's output"
+            )
         if isinstance(value, list) and definition.items and definition.items.plain:
             for number, item in enumerate(value):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
