@@ -151,14 +151,16 @@ class PackageProvider(ComponentProvider):
                 self._refuse_shapes(item, definition.items, f"{path}[{number}]", component_name)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
-        """The component; raises InputPropertiesError where it refuses arguments, as its outputs then do: the SDK would show
-        RunError with a traceback, or as an unexpected error of Python's."""
+        """The component; raises InputPropertiesError where it refuses arguments, as its URN and outputs then do: the SDK would
+        show RunError with a traceback, or as an unexpected error of Python's."""
         try:
             result = super().construct(name, resource_type, inputs, options)
         except ComponentInitError as error:
             if isinstance(error.inner, pulumi.RunError):
                 raise refusal(error.inner) from None
             raise
+        # Without a URN where the component's own inputs, such as a plan, hold what is refused.
+        result.urn = refusing(pulumi.Output.from_input(result.urn))
         result.state = {
             key: refusing(value) if isinstance(value, pulumi.Output) else value for key, value in result.state.items()
         }
