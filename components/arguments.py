@@ -72,7 +72,7 @@ def _checked(component: str, kind: Kind, value: Any, path: tuple[str, ...], requ
     if isinstance(value, pulumi.Output) or isawaitable(value):
         if not kind.later:
             plain = "a dict, whose values may be outputs," if is_typeddict(kind.base) else "a plain value,"
-            raise ArgumentError(component, path, f"it must be {plain} not another resource's output")
+            raise ArgumentError(component, path, f"it must be {plain} not a secret or another resource's output")
         demand = (kind, required, is_item)
         if isinstance(value, pulumi.Output) and ((not required and kind.base in (int, Any)) or _DEMANDED.get(value) == demand):
             return value

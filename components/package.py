@@ -123,7 +123,9 @@ class PackageProvider(ComponentProvider):
         """Refuse an output as a plain value, or in a plain list: how many there are is known, but not what each of them names."""
         if isinstance(value, pulumi.Output):
             kind = "a record, whose keys may be outputs of other resources," if definition.ref else "a plain value,"
-            raise InputPropertyError(path, f"'{path}' of {component_name} must be {kind} not another resource's output")
+            raise InputPropertyError(
+                path, f"'{path}' of {component_name} must be {kind} not a secret or another resource's output"
+            )
         if isinstance(value, list) and definition.items and definition.items.plain:
             for number, item in enumerate(value):
                 self._refuse_outputs(item, definition.items, f"{path}[{number}]", component_name)
@@ -149,14 +151,16 @@ class PackageProvider(ComponentProvider):
                 self._refuse_shapes(item, definition.items, f"{path}[{number}]", component_name)
 
     def construct(self, name: str, resource_type: str, inputs: Any, options: pulumi.ResourceOptions | None = None) -> Any:
-        """The component; raises InputPropertiesError where it refuses arguments, as its outputs then do: the SDK would show
-        RunError with a traceback, or as an unexpected error of Python's."""
+        """The component; raises InputPropertiesError where it refuses arguments, as its URN and outputs then do: the SDK would
+        show RunError with a traceback, or as an unexpected error of Python's."""
         try:
             result = super().construct(name, resource_type, inputs, options)
         except ComponentInitError as error:
             if isinstance(error.inner, pulumi.RunError):
                 raise refusal(error.inner) from None
             raise
+        # Without a URN where the component's own inputs, such as a plan, hold what is refused.
+        result.urn = refusing(pulumi.Output.from_input(result.urn))
         result.state = {
             key: refusing(value) if isinstance(value, pulumi.Output) else value for key, value in result.state.items()
         }

@@ -54,8 +54,9 @@ def unsecret(value: pulumi.Input[T]) -> pulumi.Input[T]:
 
 
 def set_or(value: Any, default: Any) -> Any:
-    """`value`, or `default` where it is nothing, as what a program hands on from a setting that is not set, or from an output."""
-    return derived(lambda known: default if known is None else known, value)
+    """`value`, or `default` where it is nothing or empty text, as what a program hands on from a setting that is not set, or from
+    an output."""
+    return derived(lambda known: default if known is None or known == "" else known, value)
 
 
 def _output(value: Any) -> pulumi.Output[Any]:

@@ -196,8 +196,8 @@ class KataNode(pulumi.ComponentResource):
         if password is not None:
             password = pulumi.Output.secret(password)
         identity = args["connection"].get("identity")
-        if not isinstance(identity, str):
-            pinned = reporting_refusals(lambda known, key: login.pinned(key, "node") if known is None else known)
+        if not isinstance(identity, str) or not identity:
+            pinned = reporting_refusals(lambda known, key: known or login.pinned(key, "node"))
             identity = derived(pinned, identity, args["connection"].get("host_key"))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()} {name_on_machine(name)}"
         # Another machine behind the same address and key must get the program too.

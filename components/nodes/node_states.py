@@ -48,7 +48,7 @@ class NodeSettings:
             "dockerVersion": set_or(self.docker.get("version"), node_state.DOCKER_VERSION),
             "repositoryAddress": set_or(repository.get("address"), apt_source.DOCKER_ADDRESS),
             "repositoryFingerprint": set_or(repository.get("fingerprint"), apt_source.DOCKER_FINGERPRINT),
-            "repositorySuite": repository.get("suite"),
+            "repositorySuite": set_or(repository.get("suite"), None),
             "kataVersion": set_or(self.kata.get("version"), node_state.KATA_VERSION),
             "kataRuntime": set_or(self.kata.get("runtime"), node_state.KATA_RUNTIME),
             "installRelease": set_or(self.kata.get("install_release"), archive is None),
@@ -62,7 +62,7 @@ class NodeSettings:
             "handler": handler["name"] if handler else None,
             "containerRuntime": handler.get("container_runtime") if handler else None,
             "allowedAnnotations": handler.get("allowed_annotations") if handler else None,
-            "proofImage": self.verification.get("image"),
+            "proofImage": set_or(self.verification.get("image"), None),
             "proofSeconds": self.timeout_seconds,
         }
 
@@ -191,7 +191,7 @@ def docker_state(node: str, kata: Mapping[str, Any], docker: Mapping[str, Any]) 
         repository=node_state.Repository(
             repository.get("address") or apt_source.DOCKER_ADDRESS,
             repository.get("fingerprint") or apt_source.DOCKER_FINGERPRINT,
-            suite,
+            suite or None,
         ),
         kata_version=settings.version,
         kata_runtime=settings.runtime,
@@ -220,5 +220,5 @@ def prove_state(
         timeout_seconds=timeout_seconds,
         digest=node_state.digest(verified),
         config_path=settings.config_path,
-        image=image,
+        image=image or None,
     )

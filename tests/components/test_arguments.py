@@ -108,6 +108,7 @@ def test_components_without_required_arguments_need_none() -> None:
     [
         ("KataNode", lambda: {"connection": pulumi.Output.from_input(CONNECTION)}),
         ("KataNode", lambda: {"connection": CONNECTION, "gone": pulumi.Output.from_input(True)}),
+        ("ExistingNodes", lambda: {"hosts": pulumi.Output.secret([])}),
         ("AwsNodes", lambda: {**INSTANCES, "count": pulumi.Output.from_input(2)}),
         ("KataProof", lambda: {**PROVEN, "kubeconfig": "{}", "nodes": ["a"], "proof": pulumi.Output.from_input({})}),
         ("KataRuntimeClass", lambda: pulumi.Output.from_input({})),
@@ -115,7 +116,7 @@ def test_components_without_required_arguments_need_none() -> None:
 )
 def test_output_that_decides_which_resources_there_are_is_refused_and_not_taken_for_true(component: str, args: Any) -> None:
     with pytest.raises(
-        ArgumentError, match=r"it must be a (plain value|dict, whose values may be outputs), not another resource's"
+        ArgumentError, match=r"it must be a (plain value|dict, whose values may be outputs), not a secret or another resource's"
     ):
         run(lambda: COMPONENTS[component]("it", args()))  # type: ignore[arg-type,call-arg]
 

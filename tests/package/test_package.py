@@ -333,6 +333,23 @@ def test_refusal_of_what_is_known_later_has_no_words_of_python() -> None:
     assert sent(caught.value) == "It is not known. Use another. [bad-input]"
 
 
+def test_refusal_of_what_a_component_shows_of_its_arguments_has_no_words_of_python_either() -> None:
+    """It is registered with a plan, so the engine gets no URN of it: the refusal began with `Unexpected <class`."""
+    refusals: list[str] = []
+
+    async def construct() -> None:
+        connection = {"address": "192.0.2.1", "hostKey": "ssh-ed25519 AAAA"}
+        inputs = {"connection": connection, "kata": {"version": pulumi.Output.from_input("3.33.9")}}
+        try:
+            await package.provider().construct("n", f"{package.NAME}:index:KataNode", inputs).urn.future()
+        except InputPropertiesError as error:
+            refusals.append(sent(error))
+
+    with pytest.raises(pulumi.RunError):
+        run(construct)
+    assert refusals and refusals[0].startswith("No sha256 of ")
+
+
 def test_output_that_refuses_nothing_stays_as_it_is() -> None:
     assert resolved(lambda: package.refusing(pulumi.Output.secret(1))) == 1
     assert resolved(lambda: package.refusing(pulumi.Output.secret(1)).is_secret()) is True
