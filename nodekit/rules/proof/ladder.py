@@ -595,7 +595,9 @@ def judge(
     number = read["user-namespaces"].value if "user-namespaces" in read else ""
     limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
     if first is None and (lacking or unread or not whole):
-        fault = f"lacks {', '.join([*lacking, *unread])}" if lacking or unread else "has no end, or a garbled line"
+        fault = f"lacks {', '.join([*lacking, *unread])}" if lacking or unread else "has no end"
+        if not whole and f"{nonce} end" in transcript[:MAX_TRANSCRIPT]:  # what follows such a line was reported, and not read
+            fault = f"has a line that is garbled, or stands twice, behind {next(reversed(read), 'its start')}"
         first = (
             "proof-transcript-incomplete",
             f"the ladder was started and its transcript {fault}; lines read: {', '.join(read) or 'none'}",
