@@ -202,6 +202,9 @@ def test_the_first_failing_rung_decides() -> None:
         ("quiet", "a hardening default"),
         ("quiet%20--%20sysctl.user.max_user_namespaces=0", "a hardening default"),
         ("sysctl.user.max_user_namespaces=5000", "a program of the guest set it to 0 after that"),
+        # The kernel ignores what is no number.
+        ("sysctl.user.max_user_namespaces=0%20sysctl.user.max_user_namespaces=5k", "sysctl.user.max_user_namespaces=0 on the"),
+        ("sysctl.user.max_user_namespaces=5k", "a hardening default of the guest sets it: sysctl.user.max_user_namespaces=5k on"),
     ],
 )
 def test_a_limit_of_zero_names_who_set_it_and_the_config_key(line: str, cause: str) -> None:

@@ -194,9 +194,16 @@ def _entry(read: Reading, place: str) -> Finding:
     )
 
 
+def _limits(command_line: str) -> tuple[list[str], list[str]]:
+    """The tokens that set the limit, of which the last is in effect, and those that the kernel ignores (`limit`)."""
+    tokens = [parameter for parameter in of_the_kernel(command_line) if parameter.key == LIMIT]
+    ignored = [parameter.text for parameter in tokens if limit(parameter.value or "") is None]
+    return [parameter.text for parameter in tokens if parameter.text not in ignored], ignored
+
+
 def _limit_set_by(command_line: str) -> str | None:
     """The token that set the limit, if one did."""
-    setting = [parameter.text for parameter in of_the_kernel(command_line) if parameter.key == LIMIT]
+    setting, _ = _limits(command_line)
     return setting[-1] if setting else None
 
 
@@ -245,6 +252,11 @@ def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bo
             cause = f"{token} on the guest's command line sets another one, so a program of the guest set it to 0 after that"
         elif token:
             cause = f"{token} on the guest's command line sets the limit"
+        elif ignored := _limits(command_line)[1]:
+            token = _in_sentence(ignored[-1])
+            cause = (
+                f"a hardening default of the guest sets it: {token} on its command line is no limit, and its kernel ignores it"
+            )
         else:
             cause = f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
         return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero", case))
