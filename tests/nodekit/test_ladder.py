@@ -192,6 +192,25 @@ def test_the_first_failing_rung_decides() -> None:
 
 
 @pytest.mark.parametrize(
+    ("token", "reading", "code"),
+    [
+        ("sysctl.user.max_user_namespaces=20000", "20000", None),
+        ("sysctl/user/max_user_namespaces=0x4e20", "20000", None),
+        ("sysctl.user.max_user_namespaces=20000", "7563", "proof-parameters-missing"),
+        ("sysctl.user.max_user_namespaces=20000", "0", "proof-user-namespaces-zero"),
+        ("sysctl.user.max_user_namespaces=20k", "7563", None),  # a preview says that the kernel ignores it
+    ],
+)
+def test_a_limit_that_the_stack_sets_is_the_one_that_the_guest_has(token: str, reading: str, code: str | None) -> None:
+    """A kernel before 5.8 knows no parameter of a sysctl, and passes it over."""
+    text = transcript(command_line=("ok", token, ""), user_namespaces=("ok", reading, ""))
+    verdict = judge(text, NONCE, NODE, [token])
+    assert verdict.code == code
+    assert code != "proof-parameters-missing" or ("older than 5.8" in verdict.message and "sysctl.d" in verdict.remedy)
+    assert judge(text, NONCE, NODE, []).code in (None, "proof-user-namespaces-zero"), "of a parameter that nobody expects"
+
+
+@pytest.mark.parametrize(
     ("line", "cause"),
     [
         ("sysctl.user.max_user_namespaces=0", "sysctl.user.max_user_namespaces=0 on the guest's command line"),

@@ -11,7 +11,7 @@ from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, li
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
-JUDGE_VERSION = 2
+JUDGE_VERSION = 3
 """Raised where `judge` refuses what it accepted before: what an earlier version accepted in a cluster is then proven again."""
 MAX_TRANSCRIPT = 1 << 20
 """Characters of a transcript that are read."""
@@ -268,6 +268,20 @@ def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bo
             remedy_for("proof-user-namespaces-child-namespace"),
         )
     return FINE
+
+
+def _as_expected(read: Reading, expected: Sequence[str]) -> Finding:
+    """Whether the limit, a number above 0, is the one that an expected parameter sets."""
+    setting = [token for token in expected if Parameter(token).key == LIMIT and limit(Parameter(token).value or "") is not None]
+    if not setting or limit(Parameter(setting[-1]).value or "") == int(read.value):
+        return FINE
+    return (
+        False,
+        "proof-parameters-missing",
+        f"{setting[-1]} is on the guest's command line and not in effect: its kernel is older than 5.8, which knows no such "
+        "parameter, or a program of the guest set another limit after that",
+        remedy_for("proof-parameters-missing", "limit"),
+    )
 
 
 _ENTRY = "through nodekit/entry.sh, which mounts a proc of its own with SYS_ADMIN"
@@ -580,7 +594,8 @@ def judge(
     can_make = "unshare" in read and read["unshare"].status == "ok"
 
     def user_namespaces(reading: Reading) -> Finding:
-        return _user_namespaces(reading, command_line, kernel, can_make)
+        finding = _user_namespaces(reading, command_line, kernel, can_make)
+        return _as_expected(reading, expected_tokens) if finding is FINE else finding
 
     modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
     rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
