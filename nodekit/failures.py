@@ -430,6 +430,10 @@ CATALOGUE: dict[str, Failure] = {
         "Set kata.configPath to the file that the runtime really reads; no later drop-in may drop kata.kernelParams",
         {
             "replaced": "Remove the later one where it is added, or give kata.kernelParams the value that is to be in effect",
+            "limit": (
+                "Use a guest kernel of Linux 5.8 or newer, as Kata's own are, and look in the guest's image for what sets "
+                "user.max_user_namespaces, such as a file of /etc/sysctl.d"
+            ),
         },
     ),
     "proof-user-namespaces-zero": Failure(

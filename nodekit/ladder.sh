@@ -125,7 +125,7 @@ say() {
     [ "$1" = command-line ] || value=$cut
     # Why it failed; or, shorter, which tool is not there, or which other rung stands for it.
     cut=
-    length=60
+    length=72
     [ "$2" != fail ] || length=120
     if [ -n "$escaped" ] && [ "${#message}" -lt 2800 ]; then cut "$length" "$escaped"; fi
     # Since when the kernel runs that has this id; of the others the time would take room.

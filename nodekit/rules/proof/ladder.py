@@ -11,7 +11,7 @@ from nodekit.rules.kata.kernel_params import HIGHEST_LIMIT, LIMIT, Parameter, li
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 
-JUDGE_VERSION = 2
+JUDGE_VERSION = 3
 """Raised where `judge` refuses what it accepted before: what an earlier version accepted in a cluster is then proven again."""
 MAX_TRANSCRIPT = 1 << 20
 """Characters of a transcript that are read."""
@@ -194,9 +194,16 @@ def _entry(read: Reading, place: str) -> Finding:
     )
 
 
+def _limits(command_line: str) -> tuple[list[str], list[str]]:
+    """The tokens that set the limit, of which the last is in effect, and those that the kernel ignores (`limit`)."""
+    tokens = [parameter for parameter in of_the_kernel(command_line) if parameter.key == LIMIT]
+    ignored = [parameter.text for parameter in tokens if limit(parameter.value or "") is None]
+    return [parameter.text for parameter in tokens if parameter.text not in ignored], ignored
+
+
 def _limit_set_by(command_line: str) -> str | None:
     """The token that set the limit, if one did."""
-    setting = [parameter.text for parameter in of_the_kernel(command_line) if parameter.key == LIMIT]
+    setting, _ = _limits(command_line)
     return setting[-1] if setting else None
 
 
@@ -245,6 +252,11 @@ def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bo
             cause = f"{token} on the guest's command line sets another one, so a program of the guest set it to 0 after that"
         elif token:
             cause = f"{token} on the guest's command line sets the limit"
+        elif ignored := _limits(command_line)[1]:
+            token = _in_sentence(ignored[-1])
+            cause = (
+                f"a hardening default of the guest sets it: {token} on its command line is no limit, and its kernel ignores it"
+            )
         else:
             cause = f"a hardening default of the guest sets it: {LIMIT} is not on the guest's command line"
         return (False, "proof-user-namespaces-zero", cause, remedy_for("proof-user-namespaces-zero", case))
@@ -256,6 +268,20 @@ def _user_namespaces(read: Reading, command_line: str, kernel: str, can_make: bo
             remedy_for("proof-user-namespaces-child-namespace"),
         )
     return FINE
+
+
+def _as_expected(read: Reading, expected: Sequence[str]) -> Finding:
+    """Whether the limit, a number above 0, is the one that an expected parameter sets."""
+    setting = [token for token in expected if Parameter(token).key == LIMIT and limit(Parameter(token).value or "") is not None]
+    if not setting or limit(Parameter(setting[-1]).value or "") == int(read.value):
+        return FINE
+    return (
+        False,
+        "proof-parameters-missing",
+        f"{setting[-1]} is on the guest's command line and not in effect: its kernel is older than 5.8, which knows no such "
+        "parameter, or a program of the guest set another limit after that",
+        remedy_for("proof-parameters-missing", "limit"),
+    )
 
 
 _ENTRY = "through nodekit/entry.sh, which mounts a proc of its own with SYS_ADMIN"
@@ -568,7 +594,8 @@ def judge(
     can_make = "unshare" in read and read["unshare"].status == "ok"
 
     def user_namespaces(reading: Reading) -> Finding:
-        return _user_namespaces(reading, command_line, kernel, can_make)
+        finding = _user_namespaces(reading, command_line, kernel, can_make)
+        return _as_expected(reading, expected_tokens) if finding is FINE else finding
 
     modes = {ANY, WEAK if masked and not root else FULL, *((ROOT,) if root else ())}
     rules: list[tuple[str, str, bool, Callable[[Reading], Finding]]] = [
@@ -595,7 +622,9 @@ def judge(
     number = read["user-namespaces"].value if "user-namespaces" in read else ""
     limit = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else -1
     if first is None and (lacking or unread or not whole):
-        fault = f"lacks {', '.join([*lacking, *unread])}" if lacking or unread else "has no end, or a garbled line"
+        fault = f"lacks {', '.join([*lacking, *unread])}" if lacking or unread else "has no end"
+        if not whole and f"{nonce} end" in transcript[:MAX_TRANSCRIPT]:  # what follows such a line was reported, and not read
+            fault = f"has a line that is garbled, or stands twice, behind {next(reversed(read), 'its start')}"
         first = (
             "proof-transcript-incomplete",
             f"the ladder was started and its transcript {fault}; lines read: {', '.join(read) or 'none'}",
