@@ -319,7 +319,10 @@ def unit_command(root: Path, unit: str) -> list[str]:
 
 
 def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
-    """A unit's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked."""
+    """A service's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked.
+
+    Those of all services (`service.d`) are among them, where the service has a file or drop-in of its own.
+    """
     paths: dict[str, str] = {}
     for folder in kata_launchers.UNIT_FOLDERS:
         if os.path.lexists(root / f"{folder}/{unit}".lstrip("/")):
@@ -327,6 +330,10 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
         for name in names_in(root, f"{folder}/{unit}.d"):
             if name.endswith(".conf"):
                 paths.setdefault(name, f"{folder}/{unit}.d/{name}")
+    for folder in kata_launchers.UNIT_FOLDERS if paths else ():
+        for name in names_in(root, f"{folder}/service.d"):
+            if name.endswith(".conf"):
+                paths.setdefault(name, f"{folder}/service.d/{name}")
     files = []
     for name in sorted(paths):
         masked = resolve(root, paths[name]) == "/dev/null"

@@ -662,6 +662,16 @@ def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named:
     assert read(root).kernel_params == value
 
 
+def test_a_drop_in_of_all_services_counts_less_than_the_unit_s_own(root: Path) -> None:
+    put(root, "/srv/k.toml", kata_table("mine"))
+    put(root, "/etc/systemd/system/service.d/10-all.conf", environment("/srv/k.toml"))
+    assert read(root).kernel_params == BASE, "there is no such service"
+    put(root, "/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n")
+    assert read(root).kernel_params == "mine"
+    put(root, "/usr/lib/systemd/system/containerd.service.d/10-all.conf", "[Service]\n")
+    assert read(root).kernel_params == BASE
+
+
 @pytest.mark.parametrize("unit", ["containerd", "docker"])
 def test_a_shim_is_looked_up_in_the_path_that_the_unit_sets(root: Path, unit: str) -> None:
     """Lost if this fails: a shim that containerd starts, taken for absent, or another one in its place."""
