@@ -209,6 +209,15 @@ def in_script(text: str, variable: str, above: frozenset[str] = frozenset()) -> 
 
 
 _SEVERAL = "one of "
+
+
+def shim_in_script(text: str) -> str | None:
+    """The shim that a script in a shim's place starts, by its path or its name; None where the script shows none."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    named = re.findall(r"(?<![\w./$}=-])(?:/[\w./-]{1,400}/)?containerd-shim-kata[\w.-]{0,100}", lines)
+    return named[-1] if named else None
+
+
 _BRACED = r"\$\{[^{}\n]*\}"
 # Each text fits one alternative alone, or a long line would take minutes.
 _WITHIN = rf"(?:{_BRACED}|[^\"$\n]|\$(?!\{{[^{{}}\n]*\}}))*"
