@@ -41,7 +41,8 @@ FORMS: tuple[tuple[str, str], ...] = (
     (
         "a password or token",
         r"(?i)(?:^|[\s{,'\"])[a-z0-9_.-]*(?:password|passwd|passphrase|token|api[-_]?key|client[-_]?secret)[\"']?[ \t]*:[ \t]*"
-        r"[\"']?(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
+        # An address (`vault:…`, `op://…`, `arn:…`) says where the secret lies, and what sops has encrypted (`ENC[…]`) is none.
+        r"[\"']?(?![a-z][a-z0-9+.-]{0,30}:|ENC\[)(?=[^\s]{0,200}[0-9])[a-z0-9][^\s\"'$;&|<>(){}]{7,}",
     ),
     (
         "a password",

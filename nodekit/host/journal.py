@@ -165,7 +165,10 @@ class Transaction:
         return self._change(path, look(self._root, path), ABSENT)
 
     def symlink(self, path: str, target: str) -> bool:
-        """Make `path` a symbolic link to `target`, in place of any file there; true when it was not."""
+        """Make `path` a symbolic link to `target`, in place of any file there; true when it was not.
+
+        A file that somebody put there since comes back at `restore`: unlike in a merged file, nothing of it is left in a link.
+        """
         path = resolve(self._root, path, last=False)
         return self._change(path, look(self._root, path), State("symlink", target=target))
 
@@ -231,6 +234,9 @@ class Transaction:
             new = _Entry(entry.before, [now.fingerprint(), desired.fingerprint()])
         elif now.fingerprint() == entry.before.fingerprint():
             new = _Entry(entry.before, [desired.fingerprint()])
+        elif desired.kind == "symlink":
+            say(f"note: somebody put another file at {path}: our link takes its place, and goes again when the node is undone")
+            new = _Entry(now, [desired.fingerprint()])
         else:
             new = entry  # somebody edited it: what we write now holds that edit, so `restore` must keep it
         self._journal.paths[path] = new

@@ -19,6 +19,8 @@ from nodekit.rules.text import printable
 
 MAX_DROP_INS = 200
 """Entries of a config.d that are read; a folder with more is a mistake."""
+MAX_SCRIPTS = 5
+"""Scripts in a shim's place that may start each other."""
 MAX_SCRIPT = 64 << 10
 """Bytes of a script in the shim's place that are read."""
 
@@ -157,7 +159,8 @@ def chosen(
     with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
         launcher = _docker_launcher(where) or (None if config_path else _other_launcher(where, runtime, hypervisor))
     program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
-    listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, program)) if program else None)
+    started = _started(where, program)[-1] if program else None
+    listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, started)) if started else None)
     option = (config_path, "the given configPath") if config_path else _option(launcher)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
@@ -274,17 +277,36 @@ def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
     if launcher.config_path:
         return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
     program = program_of(root, launcher.shim)
-    value = kata_launchers.in_script(_script(root, program), kata_layout.ENVIRONMENT) if program else None
-    return (value, f"{kata_layout.ENVIRONMENT} in {program}, the shim of {launcher.name}") if value and program else None
+    variable = _in_scripts(root, program, kata_layout.ENVIRONMENT) if program else None
+    if variable is None or not variable.value:
+        return None
+    return variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}, the shim of {launcher.name}"
+
+
+def _started(root: Path, program: str) -> list[str]:
+    """A shim, and behind it what is started in turn where it is a script, as one that sets a PATH before that of Kata's guide."""
+    programs = [program]
+    while len(programs) < MAX_SCRIPTS:
+        shim = program_of(root, kata_launchers.shim_in_script(_script(root, programs[-1])))
+        if shim is None or shim in programs:
+            break
+        programs.append(shim)
+    return programs
+
+
+def _in_scripts(root: Path, program: str, name: str) -> Variable | None:
+    """What a script in a shim's place sets a variable to; of several that start each other the last, whose value the shim has."""
+    for each in reversed(_started(root, program)):
+        value = kata_launchers.in_script(_script(root, each), name)
+        if value is not None:
+            return Variable(value, each)
+    return None
 
 
 def environment(root: Path, program: str | None) -> Variable | None:
     """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
     name = kata_layout.ENVIRONMENT
-    value = kata_launchers.in_script(_script(root, program), name) if program else None
-    if program and value is not None:
-        return Variable(value, program)
-    return _shim_variable(root, name)
+    return (_in_scripts(root, program, name) if program else None) or _shim_variable(root, name)
 
 
 def _shim_variable(root: Path, name: str) -> Variable | None:
@@ -319,7 +341,10 @@ def unit_command(root: Path, unit: str) -> list[str]:
 
 
 def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
-    """A unit's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked."""
+    """A service's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked.
+
+    Those of all services (`service.d`) are among them, where the service has a file or drop-in of its own.
+    """
     paths: dict[str, str] = {}
     for folder in kata_launchers.UNIT_FOLDERS:
         if os.path.lexists(root / f"{folder}/{unit}".lstrip("/")):
@@ -327,6 +352,10 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
         for name in names_in(root, f"{folder}/{unit}.d"):
             if name.endswith(".conf"):
                 paths.setdefault(name, f"{folder}/{unit}.d/{name}")
+    for folder in kata_launchers.UNIT_FOLDERS if paths else ():
+        for name in names_in(root, f"{folder}/service.d"):
+            if name.endswith(".conf"):
+                paths.setdefault(name, f"{folder}/service.d/{name}")
     files = []
     for name in sorted(paths):
         masked = resolve(root, paths[name]) == "/dev/null"

@@ -101,7 +101,7 @@ def _why_not_listed(effective: Effective, path: str, listed: tuple[str, ...]) ->
     if effective.setting:
         return f"the runtime's own list does not count, as {effective.setting} names another file"
     if listed.index(path) < listed.index(effective.config_file):
-        return f"{effective.shim} is a release build, which looks below {kata_layout.INSTALL_FOLDER} instead"
+        return f"{effective.shim} leads to a release build, which looks below {kata_layout.INSTALL_FOLDER} instead"
     return f"{effective.config_file} comes before it in the runtime's own list"
 
 

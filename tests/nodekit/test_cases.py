@@ -258,6 +258,7 @@ NAMES = [
     "docker build --secret=id=npmrc2,src=/root/.npmrc .",
     "kubectl annotate pod x secret=team-a/db-1",
     "cat > x <<EOF\n- secretKey: db-password-2024\n  serviceAccountToken:\n    path: token2024\n  tokenTTL: 3600seconds1\nEOF",
+    "cat > x <<EOF\npassword: vault:secret/data/app1#password\ntoken: ENC[AES256_GCM,data:x1y2z3]\npassword: op://vault1/item2/x\nEOF",
     "curl -u $USER1:$PASSWORD1 https://x1/y2345678",
     "curl --user admin: https://x1/y2345678",
     "docker login --password-stdin -u x registry2024.example",

@@ -169,6 +169,22 @@ def test_archive_is_installed_edited_and_removed(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
+def test_a_script_that_somebody_puts_in_place_of_our_link_is_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
+        kata.run(desired, tmp_path)
+        script = tmp_path / "usr/local/bin/containerd-shim-kata-v2"
+        script.unlink()
+        script.write_text("#!/bin/sh\nKATA_CONF_FILE=/etc/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2\n")
+        script.chmod(0o755)
+        theirs = tree(tmp_path)["usr/local/bin/containerd-shim-kata-v2"]
+        assert kata.run(desired, tmp_path)["changed"] is True
+        assert script.is_symlink() and f"another file at /{script.relative_to(tmp_path)}" in capsys.readouterr().err
+        assert kata.run(desired, tmp_path)["changed"] is False
+    restore.run({"node": "n"}, tmp_path)
+    assert tree(tmp_path) == {"usr/local/bin/containerd-shim-kata-v2": theirs}
+
+
 def test_a_shim_s_link_that_cannot_be_written_is_refused_before_the_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,23 @@ def test_a_script_that_dockers_runtime_starts_names_the_file(root: Path, named: 
     assert "containerd-shim-kata-mine-v2, the shim of docker runtime kata names /srv/mine.toml" in around.chosen_by
 
 
+def test_a_script_that_starts_another_has_what_that_one_sets_and_the_list_of_the_shim_behind_both(root: Path) -> None:
+    """Lost if this fails: the file of a script behind one that sets a PATH alone, or a package's file for a release's shim."""
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/usr/share/defaults/kata-containers/configuration.toml", kata_table("package"))
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    outer = "/usr/local/bin/containerd-shim-kata-outer-v2"
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": {"runtimeType": outer}}}))
+    put(root, outer, '#!/bin/sh\nPATH=/opt/kata/bin:$PATH exec "/opt/kata/bin/containerd-shim-kata-v2" "$@"\n').chmod(0o755)
+    assert read(root).kernel_params == BASE
+    inner = "/usr/local/bin/containerd-shim-kata-inner-v2"
+    put(root, inner, "#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2\n").chmod(0o755)
+    put(root, outer, "#!/bin/sh\n# exec /opt/kata/bin/containerd-shim-kata-v2\nexec containerd-shim-kata-inner-v2 $@\n")
+    assert read(root).kernel_params == "mine" and inner in read(root).chosen_by
+    put(root, inner, f"#!/bin/sh\nexec {outer}\n")  # leads back
+    assert read(root).kernel_params == "package"
+
+
 def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
@@ -660,6 +677,16 @@ def test_a_unit_s_environment_file_counts_as_systemd_reads_it(root: Path, named:
     put(root, UNIT, f"[Service]\nEnvironmentFile=-{named}\n")
     put(root, "/etc/default/kata-env", text)
     assert read(root).kernel_params == value
+
+
+def test_a_drop_in_of_all_services_counts_less_than_the_unit_s_own(root: Path) -> None:
+    put(root, "/srv/k.toml", kata_table("mine"))
+    put(root, "/etc/systemd/system/service.d/10-all.conf", environment("/srv/k.toml"))
+    assert read(root).kernel_params == BASE, "there is no such service"
+    put(root, "/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n")
+    assert read(root).kernel_params == "mine"
+    put(root, "/usr/lib/systemd/system/containerd.service.d/10-all.conf", "[Service]\n")
+    assert read(root).kernel_params == BASE
 
 
 @pytest.mark.parametrize("unit", ["containerd", "docker"])

@@ -20,6 +20,7 @@ from nodekit.rules.kata.kata_launchers import (
     is_kata,
     option,
     started,
+    stops_all,
     unit_environment,
 )
 
@@ -134,7 +135,7 @@ def test_imports_are_relative_to_the_file_that_names_them() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        (f"[Service]\nEnvironment={NAME}=/a\n", "/a"),
+        (f"Environment={NAME}=/a\n", "/a"),
         (f'Environment="{NAME}=/a b" OTHER=1\n', "/a b"),
         (f"Environment=OTHER=1 '{NAME}=/a'\n", "/a"),
         (f'Environment={NAME}="/a b" OTHER=1\n', "/a b"),
@@ -145,18 +146,29 @@ def test_imports_are_relative_to_the_file_that_names_them() -> None:
         (f"Environment={NAME}=/a\nEnvironment=\n", None),
         (f"#Environment={NAME}=/a\n;Environment={NAME}=/a\n", None),
         (f"Environment=X{NAME}=/a {NAME}X=/b\nExecStart=/bin/x {NAME}=/c\n", None),
+        (f"# ExecStart=/old \\\nEnvironment={NAME}=/a\n", "/a"),
+        (f"[Unit]\nEnvironment={NAME}=/b\n[Service]\n  Environment={NAME}=/a\n[Install]\nEnvironment={NAME}=/c\n", "/a"),
+        (f"[Unit]\nEnvironment={NAME}=/a\n", None),
     ],
 )
 def test_a_unit_sets_the_variable_as_systemd_reads_it(text: str, value: str | None) -> None:
-    variable, named = unit_environment([("/u", text)], NAME)
+    variable, named = unit_environment([("/u", f"[Service]\n{text}")], NAME)
     assert variable == (None if value is None else Variable(value, "/u")) and named == []
+
+
+def test_a_drop_in_whose_header_was_forgotten_sets_nothing() -> None:
+    """systemd: "Assignment outside of section. Ignoring." Lost if this fails: parameters in a file that no shim was told of."""
+    text = f"Environment={NAME}=/a\nEnvironmentFile=/b\nExecStart=\nExecStart=/bin/x\nKillMode=process\n"
+    assert unit_environment([("/d", text)], NAME) == (None, []) and started([("/d", text)]) == [] and stops_all([("/d", text)])
 
 
 def test_a_later_drop_in_of_a_unit_counts_more_and_files_are_listed() -> None:
     unit = f"[Service]\nEnvironment={NAME}=/a\nEnvironmentFile=/etc/first\n"
-    variable, named = unit_environment([("/u", unit), ("/d", f"Environment={NAME}=/b\nEnvironmentFile=-/etc/second\n")], NAME)
+    variable, named = unit_environment(
+        [("/u", unit), ("/d", f"[Service]\nEnvironment={NAME}=/b\nEnvironmentFile=-/etc/second\n")], NAME
+    )
     assert (variable, named) == (Variable("/b", "/d"), ["/etc/first", "/etc/second"])
-    assert unit_environment([("/u", unit), ("/d", "EnvironmentFile=\n")], NAME)[1] == []
+    assert unit_environment([("/u", unit), ("/d", "[Service]\nEnvironmentFile=\n")], NAME)[1] == []
 
 
 @pytest.mark.parametrize(

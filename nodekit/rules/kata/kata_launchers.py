@@ -164,7 +164,7 @@ def unit_environment(files: Sequence[tuple[str, str]], variable: str) -> tuple[V
     setting: Variable | None = None
     named: list[str] = []
     for path, text in files:
-        for line in _unit_lines(text):
+        for line in _service_lines(text):
             key, mark, value = line.strip().partition("=")
             key, value = key.rstrip(), value.strip()
             if not mark or key not in ("Environment", "EnvironmentFile"):
@@ -209,6 +209,15 @@ def in_script(text: str, variable: str, above: frozenset[str] = frozenset()) -> 
 
 
 _SEVERAL = "one of "
+
+
+def shim_in_script(text: str) -> str | None:
+    """The shim that a script in a shim's place starts, by its path or its name; None where the script shows none."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    named = re.findall(r"(?<![\w./$}=-])(?:/[\w./-]{1,400}/)?containerd-shim-kata[\w.-]{0,100}", lines)
+    return named[-1] if named else None
+
+
 _BRACED = r"\$\{[^{}\n]*\}"
 # Each text fits one alternative alone, or a long line would take minutes.
 _WITHIN = rf"(?:{_BRACED}|[^\"$\n]|\$(?!\{{[^{{}}\n]*\}}))*"
@@ -242,9 +251,21 @@ def _assigned(text: str, variable: str) -> list[list[tuple[str, bool]]]:
     return values
 
 
-def _unit_lines(text: str) -> list[str]:
-    """The lines of a unit's file: one that ends in a backslash goes on in the next that is no comment (systemd.syntax(7))."""
-    return re.sub(r"\\\n(?:[ \t]*[#;].*\n)*", " ", text).splitlines()
+def _service_lines(text: str) -> list[str]:
+    """The lines of a unit's file that systemd reads for a service: those of [Service]; it passes over what stands before any
+    section, as in a drop-in whose header was forgotten, and over what belongs to another.
+
+    A comment is a whole line, whatever it ends with; another line that ends in a backslash goes on in the next
+    (systemd.syntax(7)).
+    """
+    whole = [line for line in text.removeprefix("\ufeff").splitlines() if not line.lstrip().startswith(("#", ";"))]
+    section, lines = "", []
+    for line in re.sub(r"\\\n", " ", "\n".join(whole)).split("\n"):
+        if header := re.fullmatch(r"\s*\[([^]]*)\]\s*", line):
+            section = header[1]
+        elif section == "Service":
+            lines.append(line)
+    return lines
 
 
 def started(files: Sequence[tuple[str, str]]) -> list[str]:
@@ -254,7 +275,7 @@ def started(files: Sequence[tuple[str, str]]) -> list[str]:
     """
     command = ""
     for _, text in files:
-        for line in _unit_lines(text):
+        for line in _service_lines(text):
             key, mark, value = line.strip().partition("=")
             if mark and key.rstrip() == "ExecStart":
                 command = value.strip().lstrip("-@:+!")
@@ -278,7 +299,7 @@ def stops_all(files: Sequence[tuple[str, str]]) -> bool:
     """Whether a unit's stop ends all processes in its cgroup, which is the default (systemd.kill(5), `KillMode=`)."""
     mode = ""
     for _, text in files:
-        for line in text.splitlines():
+        for line in _service_lines(text):
             key, mark, value = line.strip().partition("=")
             if mark and key.rstrip() == "KillMode":
                 mode = value.strip()
