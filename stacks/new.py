@@ -104,11 +104,11 @@ QUESTIONS = (
     ),
     Question(
         "image",
-        "Image (ami-…): python -m aws.preflight --newest-image prints one",
+        "Image (ami-ID): python -m aws.preflight --newest-image prints one",
         applies=only("aws"),
     ),
-    Question("vpc", "Network (vpc-…)", applies=only("aws")),
-    Question("subnet", "Subnet in it (subnet-…)", applies=only("aws")),
+    Question("vpc", "Network (vpc-ID)", applies=only("aws")),
+    Question("subnet", "Subnet in it (subnet-ID)", applies=only("aws")),
     Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", applies=only("aws")),
     Question("docker", "Version of Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
     Question("install", "How Kata comes to the machines", lambda answers: "release", INSTALLS, only("existing", "aws")),
@@ -310,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
         + "\n\nwhat sandboxes are made on (--cluster):\n"
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in CLUSTERS.items())
         + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy \\\n"
-        "      --proof-image registry.example.org/kata-nodes-proof@sha256:…\n"
+        "      --proof-image registry.example.org/kata-nodes-proof@sha256:DIGEST\n"
         "  python -m stacks.new --name rack --nodes existing --address 'rack-*' --cluster none\n"
         "  python -m stacks.new --name bench --nodes existing --address 192.0.2.7,192.0.2.8 --cluster none\n\n"
         "The file is checked as a preview would, and one that exists is never overwritten.\n"

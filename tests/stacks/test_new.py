@@ -360,3 +360,11 @@ def test_user_without_a_home_writes_a_stack_file(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert new.main(["--name", "lab", "--nodes", "local", "--folder", str(tmp_path)]) == 0
+
+
+def test_questions_and_help_show_on_a_terminal_that_is_not_in_utf_8() -> None:
+    """With LANG=de_DE.ISO-8859-1 its help ended with a traceback, and so did the question for an image."""
+    assert new.parser().format_help().isascii()
+    assert all(question.text.isascii() for question in new.QUESTIONS)
+    meanings = [meaning for question in new.QUESTIONS for meaning in (question.choices or {}).values()]
+    assert all(map(str.isascii, meanings))
