@@ -12,6 +12,9 @@ DESTROY := $(if $(filter local,$(STACK)),--yes)
 ENV := eval "$$(tools/env)"
 # The same for the stack: your own login and backend, but for stack local, which keeps its state in the checkout.
 STACK_ENV := eval "$$(tools/env $(STACK))"
+# A mistyped name would become a stack of the backend and a file here. A name may have its organization and project before it.
+STACK_FILE := stacks/Pulumi.$(notdir $(STACK)).yaml
+KNOWN = test -f '$(STACK_FILE)' || { echo 'error: there is no $(STACK_FILE). Name another stack (STACK=NAME), or write its file: make new-stack' >&2; exit 1; }
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 # Tests that share a machine or a Debian stay in one lane, in order; see tests/tiers.py and tests/turns.py.
 LANES := --numprocesses=auto --maxprocesses=3 --dist=loadfile --no-loadscope-reorder
@@ -27,16 +30,19 @@ help: ## show this list
 	@echo; echo "STACK=NAME chooses the stack (now: $(STACK)); stacks/ holds their files."
 
 up: ## make the stack what its file says, and prove it
+	@$(KNOWN)
 	@$(STACK_ENV) && $(PARTS) pulumi stack select --create $(STACK) && pulumi up --stack $(STACK) $(CONFIRM)
 
 preview: ## show what `make up` would do; changes nothing and contacts no node
+	@$(KNOWN)
 	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK)
 
 policy: ## the same, and refuse what the policy pack (policy/README.md) finds
+	@$(KNOWN)
 	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi preview --stack $(STACK) --policy-pack tools/policy
 
 down: ## destroy what the stack made
-	@$(STACK_ENV) && pulumi stack select --create $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
+	@$(STACK_ENV) && pulumi stack select $(if $(filter local,$(STACK)),--create) $(STACK) && pulumi destroy --stack $(STACK) $(DESTROY)
 
 new-stack: ## write a stack file for a new stack, from a few questions
 	@$(ENV) && python -m stacks.new

@@ -104,11 +104,11 @@ QUESTIONS = (
     ),
     Question(
         "image",
-        "Image (ami-…): python -m aws.preflight --newest-image prints one",
+        "Image (ami-ID): python -m aws.preflight --newest-image prints one",
         applies=only("aws"),
     ),
-    Question("vpc", "Network (vpc-…)", applies=only("aws")),
-    Question("subnet", "Subnet in it (subnet-…)", applies=only("aws")),
+    Question("vpc", "Network (vpc-ID)", applies=only("aws")),
+    Question("subnet", "Subnet in it (subnet-ID)", applies=only("aws")),
     Question("ssh-from", "Network that the stack is run from, such as 203.0.113.0/24", applies=only("aws")),
     Question("docker", "Version of Docker", lambda answers: SAFE_DOCKER, DOCKERS, only("existing", "aws")),
     Question("install", "How Kata comes to the machines", lambda answers: "release", INSTALLS, only("existing", "aws")),
@@ -273,8 +273,31 @@ def text(answers: Answers, sections: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n" + body
 
 
+def checked(question: Question, answer: str) -> str:
+    """An answer that is one to the question; raises ConfigError for a missing or useless one."""
+    if not answer:
+        raise ConfigError(f"--{question.key} is missing. Set it: {question.text}.")
+    if question.choices and answer not in question.choices:
+        raise ConfigError(f"--{question.key} is {answer!r}. Give one of {', '.join(question.choices)}.")
+    if question.key == "name":
+        named(answer)
+    return answer
+
+
+def put(question: Question, default: str, ask: Callable[[str], str]) -> str:
+    """What a person answers, who is asked again after a useless answer: the answers before it stay."""
+    for choice, meaning in (question.choices or {}).items():
+        print(f"  {choice:<12} {meaning}")
+    while True:
+        answer = ask(f"{question.text}{f' [{default}]' if default else ''}: ").strip()
+        try:
+            return checked(question, answer or default)
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
 def collect(options: Answers, ask: Callable[[str], str] | None) -> dict[str, str]:
-    """The answers: the options', else those of `ask`, else the defaults. Raises ConfigError for a missing or useless one."""
+    """The answers: the options', else those of `ask`, else the defaults. Raises ConfigError for an option that cannot be one."""
     answers: dict[str, str] = {}
     for question in QUESTIONS:
         answer = options.get(question.key)
@@ -285,17 +308,9 @@ def collect(options: Answers, ask: Callable[[str], str] | None) -> dict[str, str
             continue
         default = question.default(answers)
         if answer is None and ask:
-            for choice, meaning in (question.choices or {}).items():
-                print(f"  {choice:<12} {meaning}")
-            answer = ask(f"{question.text}{f' [{default}]' if default else ''}: ").strip()
-        answer = answer or default
-        if not answer:
-            raise ConfigError(f"--{question.key} is missing. Set it: {question.text}.")
-        if question.choices and answer not in question.choices:
-            raise ConfigError(f"--{question.key} is {answer!r}. Give one of {', '.join(question.choices)}.")
-        if question.key == "name":
-            named(answer)
-        answers[question.key] = answer
+            answers[question.key] = put(question, default, ask)
+        else:
+            answers[question.key] = checked(question, answer or default)
     return answers
 
 
@@ -310,7 +325,7 @@ def parser() -> argparse.ArgumentParser:
         + "\n\nwhat sandboxes are made on (--cluster):\n"
         + "\n".join(f"  {key:<12} {meaning}" for key, meaning in CLUSTERS.items())
         + "\n\nexamples:\n  python -m stacks.new --name lab --nodes kata-deploy \\\n"
-        "      --proof-image registry.example.org/kata-nodes-proof@sha256:…\n"
+        "      --proof-image registry.example.org/kata-nodes-proof@sha256:DIGEST\n"
         "  python -m stacks.new --name rack --nodes existing --address 'rack-*' --cluster none\n"
         "  python -m stacks.new --name bench --nodes existing --address 192.0.2.7,192.0.2.8 --cluster none\n\n"
         "The file is checked as a preview would, and one that exists is never overwritten.\n"

@@ -76,8 +76,16 @@ def test_answers_at_a_terminal_come_to_the_same_file(tmp_path: Path) -> None:
     assert interactive.read_text() == by_options.read_text()
 
 
-def test_name_that_no_stack_can_have_is_refused_before_the_next_question(tmp_path: Path) -> None:
-    assert written(tmp_path, answered=["My Stack"])[0] == 1
+def test_answer_that_is_none_is_asked_for_again_before_the_next_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One mistyped word cost all answers before it."""
+    answers = ["My Stack", "", "rack", "exsting", "existing", "", "192.0.2.7", "", HOST_KEY, "", "", "none"]
+    assert written(tmp_path, answered=answers)[0] == 0
+    keys = ("name", "name", "nodes", "address")
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == [f"--{key}" for key in keys]
+    # An option stands in a script, which nobody answers.
+    assert written(tmp_path, "--name", "My Stack", answered=["rack"])[0] == 1
 
 
 def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -360,3 +368,11 @@ def test_user_without_a_home_writes_a_stack_file(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert new.main(["--name", "lab", "--nodes", "local", "--folder", str(tmp_path)]) == 0
+
+
+def test_questions_and_help_show_on_a_terminal_that_is_not_in_utf_8() -> None:
+    """With LANG=de_DE.ISO-8859-1 its help ended with a traceback, and so did the question for an image."""
+    assert new.parser().format_help().isascii()
+    assert all(question.text.isascii() for question in new.QUESTIONS)
+    meanings = [meaning for question in new.QUESTIONS for meaning in (question.choices or {}).values()]
+    assert all(map(str.isascii, meanings))
