@@ -157,7 +157,7 @@ def test_a_unit_sets_the_variable_as_systemd_reads_it(text: str, value: str | No
 
 
 def test_a_drop_in_whose_header_was_forgotten_sets_nothing() -> None:
-    """systemd: "Assignment outside of section. Ignoring." Lost if this fails: parameters in a file that no shim was told of."""
+    """systemd: "Assignment outside of section. Ignoring." Lost if this fails: parameters in a file that no shim reads."""
     text = f"Environment={NAME}=/a\nEnvironmentFile=/b\nExecStart=\nExecStart=/bin/x\nKillMode=process\n"
     assert unit_environment([("/d", text)], NAME) == (None, []) and started([("/d", text)]) == [] and stops_all([("/d", text)])
 
@@ -217,7 +217,7 @@ def test_a_script_sets_the_variable(text: str, value: str | None) -> None:
     ],
 )
 def test_an_environment_file_sets_the_variable_as_systemd_reads_it(text: str, value: str | None) -> None:
-    """Lost if this fails: parameters in a file that no shim was told of."""
+    """Lost if this fails: parameters in a file that no shim reads."""
     assert in_environment_file(text, NAME) == value
 
 
