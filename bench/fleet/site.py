@@ -19,7 +19,10 @@ QEMU = """\
 while [ $# -gt 0 ]; do
     case $1 in
         -initrd) initrd=$2 ;;
-        -append) append=$(printf %s "$2" | sed 's/%/%25/g; s/ /%20/g') ;;
+        -append)
+            append=$(printf %s "$2" | sed 's/%/%25/g; s/ /%20/g')
+            limit=$(printf %s "$2" | sed 's/.*sysctl[.]user[.]max_user_namespaces=//; s/[^0-9].*//')
+            ;;
     esac
     shift
 done
@@ -45,7 +48,9 @@ class Site:
 
 def played_qemu() -> str:
     """A program that takes the place of QEMU."""
-    lines = report("$nonce", command_line="status=ok value=$append detail=")
+    lines = report(
+        "$nonce", command_line="status=ok value=$append detail=", user_namespaces="status=ok value=${limit:-7563} detail="
+    )
     return QEMU.replace("@LINES@", lines.rstrip("\n"))
 
 
