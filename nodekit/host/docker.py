@@ -207,24 +207,24 @@ def bring_units_back(root: Path, before: Mapping[str, Unit]) -> list[str]:
     """Put units that are still there back as they were; the names of those that changed. Raises NodeError `command-failed`."""
     now = units()
     present = [name for name in before if name in now]
-    todo = {
+    changes = {
         "enable": [name for name in present if before[name].enabled == "enabled" != now[name].enabled],
         "disable": [name for name in present if before[name].enabled == "disabled" != now[name].enabled],
         "stop": [name for name in present if now[name].active and not before[name].active],
         "start": [name for name in present if before[name].active and not now[name].active],
     }
-    socket_verb = next((verb for verb in ("stop", "start") if SOCKET_UNIT in todo[verb] and _runs_on(before, now)), None)
+    socket_verb = next((verb for verb in ("stop", "start") if SOCKET_UNIT in changes[verb] and _runs_on(before, now)), None)
     if socket_verb is not None:
-        todo[socket_verb].remove(SOCKET_UNIT)
-    for verb, names in todo.items():
+        changes[socket_verb].remove(SOCKET_UNIT)
+    for verb, names in changes.items():
         if names:
             with step(f"systemctl {verb} {' '.join(names)}"):
                 run(["systemctl", verb, *names], timeout=HEALTH_TIMEOUT, status=f"systemctl status {' '.join(names)}")
             reach("service-told")
     if socket_verb == "start":
         restart(root, ask(root), f"dockerd restarts, for {SOCKET_UNIT} to run again")
-        todo["start"].append(SOCKET_UNIT)
-    return sorted({name for names in todo.values() for name in names})
+        changes["start"].append(SOCKET_UNIT)
+    return sorted({name for names in changes.values() for name in names})
 
 
 def _runs_on(before: Mapping[str, Unit], now: Mapping[str, Unit]) -> bool:

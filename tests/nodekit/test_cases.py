@@ -255,7 +255,7 @@ NAMES = [
     "kubectl delete token-reviewer-7",
     "kubectl --token $TOKEN1 get pods",
     "gcloud secrets versions access latest --secret=my_secret_1",
-    "docker build --secret=id=npmrc2,src=/root/.npmrc .",
+    "docker build --secret=id=npmrc2,src=.npmrc .",
     "kubectl annotate pod x secret=team-a/db-1",
     "cat > x <<EOF\n- secretKey: db-password-2024\n  serviceAccountToken:\n    path: token2024\n  tokenTTL: 3600seconds1\nEOF",
     "cat > x <<EOF\npassword: vault:secret/data/app1#password\ntoken: ENC[AES256_GCM,data:x1y2z3]\npassword: op://vault1/item2/x\nEOF",
