@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
-from nodekit.host import docker, initramfs, proofs
+from nodekit.host import docker, initramfs, kata_archive, proofs
 from nodekit.host.container import climb, own_image
 from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
-from nodekit.host.kata import Effective, effective
+from nodekit.host.kata import Effective, effective, shim_folders
 from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
 from nodekit.progress import say, step
 from nodekit.rules.kata import guest_memory
 from nodekit.rules.kata.kata_config import KEY
+from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, SHIM, release_shim
 from nodekit.rules.node_state import RUNTIME_NAME, ProveState
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.proof.console import SHOWN, Explanation, agent_silent, explain_docker, known_fault
@@ -192,6 +193,8 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
                 f"it did not end within {result.seconds:g} s", f"Raise verification.timeoutSeconds, or run again. {SLOW}"
             )
         verdict = verdict._replace(message=f"{verdict.message}: {why.cause}", remedy=why.remedy)
+    if verdict.code == "proof-parameters-missing":
+        verdict = verdict._replace(message=f"{verdict.message}; {_parameters_of(proof)}")
     require_passed(proof, "booted guest", verdict)
     notes = []
     if attempts > 1:
@@ -202,13 +205,21 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
     return verdict, notes, attempts
 
 
+def _parameters_of(proof: Proof) -> str:
+    """The parameters that Kata reads, and the file that has them; its configuration may set none."""
+    effective = proof.effective
+    return f"{KEY} is {printable(effective.kernel_params, 200)!r}, set by {effective.sources.get(KEY, effective.config_file)}"
+
+
 def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str | None:
     """Why no container is started, or None when one is. A container that was asked for by its image is never left out.
 
-    Raises NodeError `proof-container-failed` where a container was asked for, or Kata has a shim, and Docker does not answer.
+    Raises NodeError `proof-container-failed` where a container was asked for, or Kata has a shim, and Docker does not answer;
+    `kata-not-found` where Docker's runtime has lost its shim.
     """
     if image is None:
         if proof.effective.shim is None:
+            _refuse_lost_shim(proof, answer)
             return "no Kata shim on this node"
         if proof.hypervisor == "firecracker":
             # It takes block devices alone, as containerd's devmapper snapshotter makes them; Docker's driver went with 25.0
@@ -226,6 +237,20 @@ def no_container(proof: Proof, answer: docker.Answer, image: str | None) -> str 
             "docker-stopped" if installed else "no-docker",
         )
     return None
+
+
+def _refuse_lost_shim(proof: Proof, answer: docker.Answer) -> None:
+    """Refuse a node on which Docker has our runtime and nothing that could start it, unless our release came without a shim."""
+    shim = release_shim(proof.runtime)
+    lost = shim in [f"{INSTALL_FOLDER}/{name}" for name in kata_archive.missing(proof.root)]
+    if not lost and (RUNTIME_NAME not in answer.runtimes or kata_archive.installed(proof.root) is not None):
+        return
+    lacking = f"{shim} is missing" if lost else f"no {SHIM} is in {', '.join(shim_folders(proof.root))} or in a release"
+    raise NodeError(
+        "kata-not-found",
+        f"Node {proof.node}: a container of the runtime {RUNTIME_NAME} would not start: {lacking}",
+        "shim-lost" if lost else "shim",
+    )
 
 
 def container_proof(proof: Proof, image: str | None, seconds: float, network: bool = True) -> Verdict:
@@ -246,8 +271,7 @@ def container_proof(proof: Proof, image: str | None, seconds: float, network: bo
         if why.base_parameters:
             raise NodeError(
                 "proof-base-parameters-lost",
-                f"{message}; {KEY} is {printable(proof.effective.kernel_params, 200)!r}, "
-                f"set by {proof.effective.sources.get(KEY)}",
+                f"{message}; {_parameters_of(proof)}",
             )
         raise NodeError("proof-container-failed", message, remedy=why.remedy)
     place = "image" if image else "guest"

@@ -312,6 +312,7 @@ def test_prove_names_a_parameter_that_never_arrived(node: Path) -> None:
     with pytest.raises(NodeError) as caught:
         prove.run(desired(), node)
     assert caught.value.code == "proof-parameters-missing" and "lacks user_namespace.enable=1" in caught.value.message
+    assert "kernel_params is 'quiet', set by /etc/kata-containers/configuration.toml" in caught.value.message
 
 
 FakeDocker = Callable[[dict[str, object], str], None]
@@ -387,12 +388,42 @@ def test_a_runtime_that_leads_to_runc_is_caught_as_no_guest(node: Path, fake_doc
     assert calls[-1].endswith(f"rm --force --volumes {name}"), "the container is removed, whatever happened"
 
 
-def test_a_node_without_a_shim_says_that_the_guest_boot_alone_was_proven(node: Path, fake_docker: FakeDocker) -> None:
-    fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, "exit 1")
+def installed(root: Path, *files: str) -> None:
+    """Play a release that this program installed, of an archive with `files`, which are no longer there."""
+    marker = root / "opt/kata/.kata-nodes.json"
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps({"sha256": "0" * 64, "files": list(files)}))
+
+
+@pytest.mark.parametrize("runtimes", [{}, {"kata": {"runtimeType": "io.containerd.kata.v2"}}])
+def test_a_release_without_a_shim_has_its_guest_boot_alone_proven(
+    node: Path, fake_docker: FakeDocker, runtimes: dict[str, object]
+) -> None:
+    installed(node)
+    fake_docker(runtimes, "exit 1")
     result = prove.run(desired(), node)
     assert result["note"] == "no Kata shim on this node: the guest boot alone was proven"
     assert result["proven"] == "guest" and result["dockerVersion"] == "27.5.1"
     assert not (node / "asked").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "lacking", "remedy"),
+    [
+        ((), "no containerd-shim-kata-v2 is in /usr/local/sbin", "put its shim"),
+        (("bin/containerd-shim-kata-v2",), "/opt/kata/bin/containerd-shim-kata-v2", "kata-nodes cure"),
+    ],
+)
+def test_a_runtime_that_has_lost_its_shim_is_no_proven_node(
+    node: Path, fake_docker: FakeDocker, files: tuple[str, ...], lacking: str, remedy: str
+) -> None:
+    """Seen with a genuine Kata: the guest's boot passed, and no container would have started."""
+    if files:
+        installed(node, *files)
+    fake_docker({"kata": {"runtimeType": "io.containerd.kata.v2"}}, "exit 1")
+    with pytest.raises(NodeError) as caught:
+        prove.run(desired(), node)
+    assert caught.value.code == "kata-not-found" and lacking in caught.value.message and remedy in caught.value.remedy
 
 
 def test_a_container_whose_guest_is_silent_is_tried_again_on_an_emulated_node_alone(
