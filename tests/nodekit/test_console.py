@@ -98,6 +98,11 @@ def test_lost_base_parameters_are_named() -> None:
         ("open /dev/vhost-vsock: no such device", "vhost_vsock"),
         ("Cannot find usable config file (file /x does not exist)", "finds no configuration file"),
         ("/opt/c.toml: file /opt/vmlinux does not exist: not found", "a file that Kata's configuration names"),
+        (
+            "failed to create shim task: failed to mount /run/kata-containers/shared/containers/3557/rootfs to "
+            "/run/kata-containers/3557/rootfs, with error: ENOENT: No such file or directory: unknown.",
+            "does not see the container's files",
+        ),
         ("fork/exec /opt/virtiofsd: no such file or directory", "a program that Kata's configuration names"),
         ('toml: line 3 (last key "x"): expected value', "cannot read its configuration"),
         ("Error response from daemon: unknown or invalid runtime name: kata", "does not know the runtime"),

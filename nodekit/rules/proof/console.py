@@ -169,6 +169,11 @@ KATA: tuple[tuple[str, str, str], ...] = (
         f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
     ),
     (
+        r"failed to mount /run/kata-containers/shared/",
+        "the guest does not see the container's files, as without a file system that it shares with the node",
+        'Have shared_fs = "virtio-fs" in Kata\'s configuration, or a snapshotter of block devices where there is none',
+    ),
+    (
         _SILENT,
         "the guest's agent did not answer in time",
         "Look at kata.kernelParams and at the guest's kernel and image; on a slow node raise dial_timeout",
