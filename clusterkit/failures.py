@@ -348,6 +348,13 @@ CASES = {
             "the runtime's, or systemd's with no other pod beside this one (kubernetes issue 131567) ends containers this way"
         ),
     },
+    "proof-transcript-incomplete": {
+        "log": (
+            "See whether kubectl logs shows the lines of the proof's pod, in the proof's namespace. Where Kata shares no files "
+            "with its guests, as with Firecracker, the report is there alone: grant the user that reads it get on pods/log, then "
+            "run again"
+        ),
+    },
     "proof-not-a-guest": {
         "handler": (
             "Point the RuntimeClass's handler to Kata (io.containerd.kata.v2) on the node; one that leads to runc is not Kata"
