@@ -215,15 +215,29 @@ def test_guest_parameters_are_not_a_tenants_to_set(api: Api) -> None:
     refused(api, body, "annotations", KERNEL_PARAMS, "allow-list")
 
 
+@pytest.mark.parametrize("key", [KERNEL_PARAMS, "io.kubernetes.cri.sandbox-memory", "io.kubernetes.cri-o.SandboxID"])
+def test_labels_and_annotations_of_the_runtime_are_not_a_tenants_to_set(api: Api, key: str) -> None:
+    """CRI-O hands both to Kata, which reads containerd's keys as well."""
+    for kind, words in (("annotations", key), ("labels", f"label {key}")):
+        body = template_pod()
+        body["metadata"][kind] = {"app": "sandbox", key: "1"}
+        refused(api, body, "annotations", f": {words} would change", "allow-list")
+        body["metadata"][kind] = {"app": "sandbox", ALLOWED: "2", "io.kubernetes.criterion": "1"}
+        assert refusal(api, body) is None
+
+
 def test_annotation_comes_neither_with_a_binding_nor_with_a_status(api: Api) -> None:
     """The API server copies a binding's annotations into the pod, and takes those that are written with a status."""
     for name in ("bound", "bound-too"):
         assert api.request("POST", PODS.format("guarded"), {**template_pod(), "metadata": {"name": name}})[0] == 201
     about = {"name": "bound", "annotations": {KERNEL_PARAMS: "quiet"}}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": about, "target": {"kind": "Node", "name": "node"}}
+    labelling = {**binding, "metadata": {"name": "bound", "labels": {KERNEL_PARAMS: "quiet"}}}
     at = f"{PODS.format('guarded')}/bound"
     for method, path, body in (
         ("POST", f"{at}/binding", binding),
+        ("POST", f"{at}/binding", labelling),
+        ("PATCH", at, {"metadata": {"labels": {KERNEL_PARAMS: "quiet"}}}),
         ("POST", "/api/v1/namespaces/guarded/bindings", binding),
         ("PATCH", f"{at}/status", {"metadata": {"annotations": {KERNEL_PARAMS: "quiet"}}}),
     ):
