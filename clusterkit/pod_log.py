@@ -1,9 +1,9 @@
 """A proof's report out of its pod's log, where the node has no termination message of a container that ended well.
 
 Where a guest shares no files with its node (Firecracker, and `shared_fs` none: confidential guests, peer pods), Kata copies the
-file for messages into the guest. Before 3.29.0 nothing of it comes back, from Firecracker nothing ever, and elsewhere only with
-the policy File, which would lose the last words of a container that fails (kata-containers issue 10758; its `container.go`, stop,
-and `container_manager/container.rs`, copy_termination_log).
+file for messages into the guest. Before 3.29.0 nothing of it comes back, from Firecracker under the Go runtime nothing ever, and
+elsewhere only with the policy File, which would lose the last words of a container that fails (kata-containers issue 10758; its
+`container.go`, stop, and `container_manager/container.rs`, copy_termination_log).
 """
 
 import re

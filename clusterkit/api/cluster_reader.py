@@ -171,7 +171,10 @@ class Reader:
             if not waited or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
-        pods |= {uid: self.reported(namespace, proven, pods[uid]) for uid, proven in requests.values() if uid in pods}
+        for node, (uid, proven) in requests.items():
+            # Where the evidence of a Job is kept already, no log says more.
+            if uid in pods and pod_verdict.evidence_of(before.get(node)).get("job") != uid:
+                pods[uid] = self.reported(namespace, proven, pods[uid])
         nodes = pod_proof.Nodes(patiently(self.all_nodes))
         return {
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events, uid)

@@ -990,6 +990,20 @@ def test_a_report_that_comes_back_in_the_log_alone_is_read_there() -> None:
     assert reader.reported("proofs", REQUEST, silent) == silent and reader.reported("proofs", REQUEST, PASSED) == PASSED
 
 
+def test_the_log_of_a_pod_is_read_once_for_its_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each preview would read the logs of all nodes otherwise."""
+    reader, logs, kept = object.__new__(Reader), [PROVEN], dict[str, str]()
+    reader.client = SimpleNamespace(text=lambda *_: logs.pop())  # type: ignore[assignment]
+    monkeypatch.setattr(Reader, "evidence", lambda *_: kept)
+    monkeypatch.setattr(Reader, "jobs", lambda *_: {"j": COMPLETE})
+    monkeypatch.setattr(Reader, "pods", lambda *_: {"j": pod_that(state=ended(""))})
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [NODE])
+    (evidence,) = reader.outcome("proofs", "proof", {"n": ("j", REQUEST)}, 1).values()
+    assert isinstance(evidence, dict) and not logs
+    kept["n"] = json.dumps(evidence)
+    assert reader.outcome("proofs", "proof", {"n": ("j", REQUEST)}, 1) == {"n": evidence}
+
+
 def test_the_container_that_climbs_is_read_wherever_a_webhook_puts_another() -> None:
     zero = pod_that(state=ended(report(REQUEST.nonce, **ZERO)))
     forged = injected(zero, "helper", ended(PROVEN))
