@@ -26,9 +26,10 @@ SYSCTLS = (
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
     "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_rmem", "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
 )  # fmt: skip
-"""Sysctls that `baseline` calls safe."""
+"""Sysctls that `baseline` calls safe; a kubelet refuses those that are not safe in its own release."""
 SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 CONFINED = ("", "RuntimeDefault", "Localhost")
 """Types of a seccomp or AppArmor profile that `baseline` lets pass."""
@@ -142,7 +143,7 @@ def for_the_runtime(allowed: Sequence[str]) -> str:
 def beyond_baseline() -> str:
     """CEL for what a pod sets against Pod Security `baseline`, and the guard's other rules do not refuse, as a list of texts.
 
-    The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.34, which older servers' own `baseline`
+    The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.37, which older servers' own `baseline`
     lacks in part. `hostUsers: false` (GA in 1.36) loosens none of them here: its user namespace is still one of the node's
     kernel, and an unmasked proc is for guests alone.
     """

@@ -385,7 +385,7 @@ def test_what_baseline_lets_pass_is_admitted(api: Api) -> None:
     body["spec"]["securityContext"] = {
         "seccompProfile": {"type": "Localhost", "localhostProfile": "p"},
         "seLinuxOptions": {"type": "container_t", "level": "s0:c1,c2"},
-        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+        "sysctls": [{"name": f"net.ipv4.{name}", "value": "0"} for name in ("ip_unprivileged_port_start", "tcp_notsent_lowat")],
     }
     body["spec"]["hostUsers"] = False
     body["spec"]["containers"][0] |= {"ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}}}
