@@ -337,8 +337,9 @@ class Pod(Model):
     """Program of the container with its arguments. As root with a nested sandbox it starts through an entry that mounts a proc of
     the container's own, without which sandbox-runtime does not start in its default mode; the image needs /bin/sh and mount."""
     user: Literal["root", "ordinary"] = "root"
-    """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none and without the
-    entry: bubblewrap works there unless it mounts proc, and sandbox-runtime only in its mode `enableWeakerNestedSandbox`."""
+    """`root`: as the image says, with NET_ADMIN, SYS_ADMIN and SETFCAP where a sandbox nests; `ordinary`: uid 1000 with none and
+    without the entry: bubblewrap works there unless it mounts proc, and sandbox-runtime only in its mode
+    `enableWeakerNestedSandbox`."""
     user_id: Annotated[int, Field(ge=1, le=4294967294)] | None = None
     """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
     Without it the command runs as root of the container."""

@@ -30,7 +30,9 @@ def test_only_root_that_nests_gets_capabilities_and_nobody_is_privileged(variant
     context = container(**variant)["securityContext"]
     assert isinstance(context, dict)
     granted = context.get("capabilities", {}).get("add", [])
-    assert granted == (["NET_ADMIN", "SYS_ADMIN"] if variant["nested_sandbox"] and not variant["ordinary_user"] else [])
+    assert granted == (
+        ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"] if variant["nested_sandbox"] and not variant["ordinary_user"] else []
+    )
     assert context["privileged"] is False and context["seccompProfile"] == {"type": "RuntimeDefault"}
     if variant["ordinary_user"]:
         assert (context["runAsNonRoot"], context["runAsUser"], context["allowPrivilegeEscalation"]) == (True, 1000, False)

@@ -512,10 +512,10 @@ def test_class_leads_to_the_handler_of_the_settings() -> None:
     assert recorder.by_name["kata-class"].inputs["handler"] == "kata-vm-isolation"
 
 
-def test_template_grants_exactly_two_capabilities_under_the_class(local: Recorder) -> None:
+def test_template_grants_what_a_sandbox_needs_and_no_more_under_the_class(local: Recorder) -> None:
     spec = local.by_name["sandbox-template"].inputs["template"]["spec"]
     assert spec["runtimeClassName"] == "kata-qemu"
-    assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN"]}
+    assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"]}
     assert spec["automountServiceAccountToken"] is False
 
 
