@@ -239,7 +239,7 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
     assert "default_vcpus" in repr(resources["sandboxes-guard-policy"].inputs)
     spec = resources["sandbox-template"].inputs["template"]["spec"]
     assert spec == pod.template(
-        "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
+        "docker.io/library/debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
         seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi", entry=script("entry.sh"))["spec"]  # fmt: skip
 
 
