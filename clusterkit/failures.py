@@ -14,8 +14,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "pod-reaches-node": Failure(
-        "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a hostPath "
-        "or gitRepo volume, or a host in a probe.",
+        "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a host in a "
+        "probe, a hostPath or gitRepo volume, or one whose server, disk or driver the pod names.",
         "Remove {fields}",
         {
             "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",

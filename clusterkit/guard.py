@@ -37,7 +37,15 @@ APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
 HANDLERS = ("httpGet", "tcpSocket")
 """Of probes and hooks: those by which a kubelet connects to somewhere."""
-NODE_VOLUMES = ("hostPath", "gitRepo")
+NAMED_SOURCES = (
+    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "fc", "flexVolume", "flocker", "gcePersistentDisk",
+    "glusterfs", "iscsi", "nfs", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos",
+    "vsphereVolume",
+)  # fmt: skip
+"""Kinds of volumes that name a server, a disk or a driver themselves: with hostPath and gitRepo those that Pod Security
+`restricted` refuses. The node connects to a server of the tenant's choice from its own network, and its own kernel, outside of
+any guest, reads a file system of the tenant's making. In a claim's volume an administrator has named them."""
+NODE_VOLUMES = ("hostPath", "gitRepo", *NAMED_SOURCES)
 """Kinds of volumes by which a pod acts on the node: its files, and a git that a kubelet runs there, as root, with a repository of
 the tenant's choice (CVE-2024-10220; kubernetes.io, Volumes, gitRepo; off by default from Kubernetes 1.33 on)."""
 OF_THE_RUNTIME = ("io.katacontainers.", "io.kubernetes.cri.", "io.kubernetes.cri-o.")
@@ -48,7 +56,7 @@ RULES = {
     "capabilities": "NET_ADMIN, SYS_ADMIN and other node-level capabilities only under a Kata RuntimeClass",
     "privileged": "no privileged container",
     "host-namespaces": "no hostNetwork, hostPID or hostIPC",
-    "host-path": "no hostPath or gitRepo volume",
+    "host-path": "no hostPath or gitRepo volume, and none whose server, disk or driver the pod names",
     "node-network": "no port of the node, and no host in a probe or hook",
     "annotations": "annotations and labels that Kata reads from the allow-list only",
     "baseline": "what is not in a guest keeps to Pod Security baseline",
@@ -77,6 +85,11 @@ def validation(rule: str, expression: str, message: str) -> dict[str, object]:
         "messageExpression": f"{text(opening)} + {message}",
         "reason": "Forbidden",
     }
+
+
+def of_kind(volume: str) -> str:
+    """Such as `an nfs volume`, for sentences."""
+    return f"{'an' if volume[0] in 'aeiou' or volume in ('fc', 'nfs', 'rbd') else 'a'} {volume} volume"
 
 
 def confinement(at: str) -> dict[str, str]:
@@ -185,7 +198,7 @@ def policy(
     `runtime_classes` are the classes under which any capability may be added: it acts inside their guest. What reaches the
     node through a guest as well is refused under every class: `privileged` (the runtime passes the node's devices in), host
     namespaces, hostPath, because the shim serves that folder as root of the node, so that root of the guest could write into
-    any of its files, gitRepo (`NODE_VOLUMES`), and the node's network (`on_the_nodes_network`). `allowed_annotations` are the
+    any of its files, the other `NODE_VOLUMES`, and the node's network (`on_the_nodes_network`). `allowed_annotations` are the
     whole keys of the annotations and labels of `OF_THE_RUNTIME` that a pod may carry; by default none, since `kernel_params`,
     for one, decides whether the guest has user namespaces (Kata's default `enable_annotations` permits it).
     `privileged_in_guest` lets `privileged` pass under `runtime_classes`: for nodes whose runtime withholds the node's devices
@@ -221,7 +234,7 @@ def policy(
             "c.?securityContext.?privileged.orValue(false) || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
         ),
         "hostPaths": " + ".join(
-            f"object.spec.?volumes.orValue([]).filter(v, has(v.{kind})).map(v, v.name + {text(f' is a {kind} volume')})"
+            f"object.spec.?volumes.orValue([]).filter(v, has(v.{kind})).map(v, v.name + {text(f' is {of_kind(kind)}')})"
             for kind in NODE_VOLUMES
         ),
         "network": f"variables.settled ? [] : {on_the_nodes_network()}",

@@ -207,6 +207,23 @@ def test_git_runs_on_no_node_for_a_tenant(api: Api) -> None:
     refused(api, body, "host-path", "code is a gitRepo volume", "emptyDir")
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"iscsi": {"targetPortal": "192.0.2.1:10250", "iqn": "iqn.2001-04.com.example:x", "lun": 0}}, "an iscsi volume"),
+        ({"nfs": {"server": "192.0.2.1", "path": "/"}}, "an nfs volume"),
+        ({"flexVolume": {"driver": "a/b"}}, "a flexVolume volume"),
+    ],
+)
+def test_no_volume_whose_source_the_pod_names_is_mounted_by_the_node(api: Api, source: dict[str, Any], words: str) -> None:
+    """It is the node that connects there, and its kernel that reads what comes."""
+    for body in (template_pod(), plain_pod()):
+        body["spec"].setdefault("volumes", []).append({"name": "data", **source})
+        refused(api, body, "host-path", f"data is {words}", "a claim")
+        body["spec"]["volumes"][-1] = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+        assert refusal(api, body) is None
+
+
 def test_guest_parameters_are_not_a_tenants_to_set(api: Api) -> None:
     body = template_pod()
     body["metadata"]["annotations"] = {ALLOWED: "2", "example.org/anything": "x"}
