@@ -14,8 +14,8 @@ CATALOGUE: dict[str, Failure] = {
         },
     ),
     "pod-reaches-node": Failure(
-        "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a hostPath "
-        "or gitRepo volume, or a host in a probe.",
+        "A pod would reach the node itself: a privileged container, a process or port of the node, a host namespace, a host in a "
+        "probe, a hostPath or gitRepo volume, or one whose server, disk or driver the pod names.",
         "Remove {fields}",
         {
             "privileged": "Remove privileged; {capabilities} under a RuntimeClass of Kata are enough for a nested sandbox",
@@ -346,6 +346,13 @@ CASES = {
         "killed": (
             "Check the pod's events and the kubelet's log on the node: a full node, an eviction, a cgroup driver other than "
             "the runtime's, or systemd's with no other pod beside this one (kubernetes issue 131567) ends containers this way"
+        ),
+    },
+    "proof-transcript-incomplete": {
+        "log": (
+            "See whether kubectl logs shows the lines of the proof's pod, in the proof's namespace. Where Kata shares no files "
+            "with its guests, as with Firecracker, the report is there alone: grant the user that reads it get on pods/log, then "
+            "run again"
         ),
     },
     "proof-not-a-guest": {

@@ -26,9 +26,10 @@ SYSCTLS = (
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
     "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_rmem", "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
 )  # fmt: skip
-"""Sysctls that `baseline` calls safe."""
+"""Sysctls that `baseline` calls safe; a kubelet refuses those that are not safe in its own release."""
 SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 CONFINED = ("", "RuntimeDefault", "Localhost")
 """Types of a seccomp or AppArmor profile that `baseline` lets pass."""
@@ -36,16 +37,28 @@ APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
 HANDLERS = ("httpGet", "tcpSocket")
 """Of probes and hooks: those by which a kubelet connects to somewhere."""
-NODE_VOLUMES = ("hostPath", "gitRepo")
+NAMED_SOURCES = (
+    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "fc", "flexVolume", "flocker", "gcePersistentDisk",
+    "glusterfs", "iscsi", "nfs", "photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos",
+    "vsphereVolume",
+)  # fmt: skip
+"""Kinds of volumes that name a server, a disk or a driver themselves: with hostPath and gitRepo those that Pod Security
+`restricted` refuses. The node connects to a server of the tenant's choice from its own network, and its own kernel, outside of
+any guest, reads a file system of the tenant's making. In a claim's volume an administrator has named them."""
+NODE_VOLUMES = ("hostPath", "gitRepo", *NAMED_SOURCES)
 """Kinds of volumes by which a pod acts on the node: its files, and a git that a kubelet runs there, as root, with a repository of
 the tenant's choice (CVE-2024-10220; kubernetes.io, Volumes, gitRepo; off by default from Kubernetes 1.33 on)."""
+OF_THE_RUNTIME = ("io.katacontainers.", "io.kubernetes.cri.", "io.kubernetes.cri-o.")
+"""Beginnings of the annotations by which Kata makes a guest: its own, and those of containerd and CRI-O. CRI-O writes a pod's
+annotations and labels over its own annotations (`server/sandbox_run_linux.go`), and Kata reads containerd's there too: the size
+of the guest, and the sandbox that a container belongs to (`pkg/oci/utils.go`, CalculateSandboxSizing, SandboxID)."""
 RULES = {
     "capabilities": "NET_ADMIN, SYS_ADMIN and other node-level capabilities only under a Kata RuntimeClass",
     "privileged": "no privileged container",
     "host-namespaces": "no hostNetwork, hostPID or hostIPC",
-    "host-path": "no hostPath or gitRepo volume",
+    "host-path": "no hostPath or gitRepo volume, and none whose server, disk or driver the pod names",
     "node-network": "no port of the node, and no host in a probe or hook",
-    "annotations": "io.katacontainers annotations from the allow-list only",
+    "annotations": "annotations and labels that Kata reads from the allow-list only",
     "baseline": "what is not in a guest keeps to Pod Security baseline",
     "unproven": "no pod under a Kata RuntimeClass comes to a node before its proof",
 }
@@ -72,6 +85,11 @@ def validation(rule: str, expression: str, message: str) -> dict[str, object]:
         "messageExpression": f"{text(opening)} + {message}",
         "reason": "Forbidden",
     }
+
+
+def of_kind(volume: str) -> str:
+    """Such as `an nfs volume`, for sentences."""
+    return f"{'an' if volume[0] in 'aeiou' or volume in ('fc', 'nfs', 'rbd') else 'a'} {volume} volume"
 
 
 def confinement(at: str) -> dict[str, str]:
@@ -120,10 +138,25 @@ def before_a_proof(namespaces: Sequence[str]) -> str:
     )
 
 
+def for_the_runtime(allowed: Sequence[str]) -> str:
+    """CEL for the annotations and labels of `OF_THE_RUNTIME` that an object has and `allowed` does not name, as a list of texts.
+
+    An update brings back those that are there already: a pod from before the guard can still finish.
+    """
+
+    def of(kind: str, words: str) -> str:
+        ours, before = (f"{root}.metadata.?{kind}.orValue({{}})" for root in ("object", "oldObject"))
+        same = f"oldObject != null && k in {before} && oldObject.metadata.{kind}[k] == object.metadata.{kind}[k]"
+        read = f"{text(list(OF_THE_RUNTIME))}.exists(p, k.startsWith(p))"
+        return f"{ours}.map(k, k).filter(k, {read} && !(k in {text(list(allowed))}) && !({same})).map(k, {words})"
+
+    return f"{of('annotations', 'k')} + {of('labels', text('label ') + ' + k')}"
+
+
 def beyond_baseline() -> str:
     """CEL for what a pod sets against Pod Security `baseline`, and the guard's other rules do not refuse, as a list of texts.
 
-    The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.34, which older servers' own `baseline`
+    The controls are those of kubernetes.io, Pod Security Standards, of Kubernetes 1.37, which older servers' own `baseline`
     lacks in part. `hostUsers: false` (GA in 1.36) loosens none of them here: its user namespace is still one of the node's
     kernel, and an unmasked proc is for guests alone.
     """
@@ -165,21 +198,20 @@ def policy(
     `runtime_classes` are the classes under which any capability may be added: it acts inside their guest. What reaches the
     node through a guest as well is refused under every class: `privileged` (the runtime passes the node's devices in), host
     namespaces, hostPath, because the shim serves that folder as root of the node, so that root of the guest could write into
-    any of its files, gitRepo (`NODE_VOLUMES`), and the node's network (`on_the_nodes_network`). `allowed_annotations` are the
-    whole keys of `io.katacontainers.` annotations that a pod may carry; by default none, since `kernel_params`, for one,
-    decides whether the guest has user namespaces (Kata's default `enable_annotations` permits it). `privileged_in_guest` lets
-    `privileged` pass under `runtime_classes`: for nodes whose runtime withholds the node's devices
+    any of its files, the other `NODE_VOLUMES`, and the node's network (`on_the_nodes_network`). `allowed_annotations` are the
+    whole keys of the annotations and labels of `OF_THE_RUNTIME` that a pod may carry; by default none, since `kernel_params`,
+    for one, decides whether the guest has user namespaces (Kata's default `enable_annotations` permits it).
+    `privileged_in_guest` lets `privileged` pass under `runtime_classes`: for nodes whose runtime withholds the node's devices
     (`privileged_without_host_devices` of the handler, in containerd and CRI-O), which no API server can see.
     `proof_namespaces` are those of proofs, where nodes join unproven: pods under `runtime_classes` come to such a node from
     there alone.
 
-    Only pods are matched, at creation, when a debug container joins, and for their annotations at every change: a binding, by
-    which a scheduler places a pod, adds its own annotations, and who may write a pod's status may write them too. Whatever makes
-    pods (Deployment, Job, PodTemplate)
-    passes here, so no list of kinds is needed, and shows the refusal as its event. Security fields of a pod cannot change
-    afterwards, so another update is never refused: a pod from before the guard can still finish and be deleted. Annotations
-    can change and are looked at again when they do. A pod on the node's own kernel is held to the rest of Pod Security
-    `baseline` (`beyond_baseline`); one in a guest is warned of it by the namespace.
+    Only pods are matched, at creation, when a debug container joins, and for their annotations and labels at every change: a
+    binding, by which a scheduler places a pod, adds its own, and who may write a pod's status may write them too. Whatever
+    makes pods (Deployment, Job, PodTemplate) passes here, so no list of kinds is needed, and shows the refusal as its event.
+    Security fields of a pod cannot change afterwards, so another update is never refused: a pod from before the guard can still
+    finish and be deleted. Annotations and labels can change and are looked at again when they do. A pod on the node's own
+    kernel is held to the rest of Pod Security `baseline` (`beyond_baseline`); one in a guest is warned of it by the namespace.
 
     Raises NodeError `bad-input` without a class, since then the template's own pods could never be made.
     """
@@ -190,12 +222,6 @@ def policy(
         expected = "the name of at least one Kata RuntimeClass"
         raise NodeError("bad-input", "A sandbox guard has no RuntimeClass, or one without a name", expected=expected)
     adds = f"c.?securityContext.?capabilities.?add.orValue([]).exists(a, !(a in {text(list(ORDINARY))}))"
-    foreign = (
-        "object.metadata.?annotations.orValue({}).map(k, k).filter(k, k.startsWith('io.katacontainers.')"
-        f" && !(k in {text(list(allowed_annotations))})"
-        " && !(oldObject != null && k in oldObject.metadata.?annotations.orValue({})"
-        " && oldObject.metadata.annotations[k] == object.metadata.annotations[k]))"
-    )
     classes = ", ".join(runtime_classes)
     binds = "request.kind.kind == 'Binding'"
     host = " || ".join(f"object.spec.?{field}.orValue(false)" for field in ("hostNetwork", "hostPID", "hostIPC"))
@@ -208,11 +234,11 @@ def policy(
             "c.?securityContext.?privileged.orValue(false) || c.?securityContext.?windowsOptions.?hostProcess.orValue(false)"
         ),
         "hostPaths": " + ".join(
-            f"object.spec.?volumes.orValue([]).filter(v, has(v.{kind})).map(v, v.name + {text(f' is a {kind} volume')})"
+            f"object.spec.?volumes.orValue([]).filter(v, has(v.{kind})).map(v, v.name + {text(f' is {of_kind(kind)}')})"
             for kind in NODE_VOLUMES
         ),
         "network": f"variables.settled ? [] : {on_the_nodes_network()}",
-        "foreign": foreign,
+        "foreign": for_the_runtime(allowed_annotations),
         "beyond": f"variables.settled || variables.guest ? [] : {beyond_baseline()}",
     }
     inside = "variables.guest || " if privileged_in_guest else ""

@@ -1,14 +1,17 @@
-"""Names of container images: the defaults by digest, and a mirror instead of Docker Hub."""
+"""Names of container images: the defaults with their registry, and a mirror instead of Docker Hub.
+
+CRI-O asks no registry for a name without one where its node lists several (crio.conf(5), short_name_mode).
+"""
 
 import re
 
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
 
-PROOF = "debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
+PROOF = "docker.io/library/debian:13-slim@sha256:d7e12182ce18b85b93007c1dedf31f2d29e01ccf3182cc4017c709b6259bc132"
 """Debian 13 of 2026-08-24, as several unrelated public projects pin it. For proofs where no sandbox nests: it holds /bin/sh and
 unshare of util-linux, and neither bwrap nor ip. By digest, because anyone who could move a tag could make every node pass."""
-SANDBOX = "debian:13-slim"
+SANDBOX = "docker.io/library/debian:13-slim"
 """What a sandbox pod starts from where nothing else is named: by tag, so that it gets security fixes."""
 
 HUB = ("docker.io", "index.docker.io")

@@ -1,4 +1,4 @@
-"""The pod of a nested sandbox: exactly two capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
+"""The pod of a nested sandbox: its capabilities or an ordinary user, and only together with a Kata RuntimeClass."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +10,9 @@ from nodekit.rules.text import printable
 
 ORDINARY_ID = 1000
 """User and group of the variant without capabilities: bubblewrap as a plain user needs user namespaces only."""
+MAPPING = "SETFCAP"
+"""What root needs besides to map uid 0 into a user namespace, from Linux 5.12 on (user_namespaces(7)). Docker and containerd give
+it to every container, and CRI-O to none that does not ask for it (crio.conf(5), default_capabilities)."""
 SECCOMP = ("RuntimeDefault", "Unconfined")
 """Seccomp profiles that need no file on the node. Kata does not apply either inside the guest by default
 (disable_guest_seccomp); where it does, RuntimeDefault refuses user namespaces to the ordinary user."""
@@ -37,9 +40,10 @@ def security_context(
 ) -> dict[str, object]:
     """Security context of the sandbox container.
 
-    As root: the runtime's usual capabilities, and the two when a sandbox nests in it. The usual ones stay, because the proof
-    climbs its ladder with them and common images need them. As an ordinary user: none at all, and no way to gain any; it is
-    what Pod Security `restricted` asks for. Raises NodeError `bad-input` for a seccomp profile that is not one of `SECCOMP`.
+    As root: the runtime's usual capabilities, and `CAPABILITIES` and `MAPPING` when a sandbox nests in it. The usual ones stay,
+    because the proof climbs its ladder with them and common images need them. As an ordinary user: none at all, and no way to
+    gain any; it is what Pod Security `restricted` asks for. Raises NodeError `bad-input` for a seccomp profile that is not one
+    of `SECCOMP`.
     """
     if seccomp not in SECCOMP:
         expected = f"one of {', '.join(SECCOMP)}"
@@ -49,7 +53,7 @@ def security_context(
         context |= {"runAsNonRoot": True, "runAsUser": ORDINARY_ID, "runAsGroup": ORDINARY_ID}
         context |= {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     elif nested_sandbox:
-        context["capabilities"] = {"add": list(CAPABILITIES)}
+        context["capabilities"] = {"add": [*CAPABILITIES, MAPPING]}
     if read_only_root:
         context["readOnlyRootFilesystem"] = True
     return context
@@ -86,7 +90,7 @@ def template(
 ) -> dict[str, object]:
     """A pod template (metadata and spec, Kubernetes core/v1 field names) under `runtime_class`, for any program to use.
 
-    Variants: a nested sandbox as root (the default: both capabilities), one as an ordinary user (`ordinary_user`: none), and
+    Variants: a nested sandbox as root (the default: its capabilities), one as an ordinary user (`ordinary_user`: none), and
     a pod in which nothing nests (`nested_sandbox` false, as for Firecracker: none, and no promise). `cpu` and `memory` are
     requested, `memory_limit` is what the guest may grow to, in Kubernetes quantities. A read-only root has a writable /tmp,
     where bubblewrap also builds its root.

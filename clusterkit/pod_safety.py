@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clusterkit.guard import CONTAINERS, HANDLERS, NODE_VOLUMES, ORDINARY, PROBES
+from clusterkit.guard import CONTAINERS, HANDLERS, NAMED_SOURCES, NODE_VOLUMES, ORDINARY, PROBES
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
 from nodekit.rules.text import printable
@@ -124,6 +124,7 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
         )
     volumes = [_mapping(volume) for volume in _list(spec.get("volumes"))]
     effects = {"hostPath": "root of its guest the node's files", "gitRepo": "so a git on the node that fetches what it names"}
+    effects |= dict.fromkeys(NAMED_SOURCES, "so the node's own kernel reads what is there")
     for kind in NODE_VOLUMES:
         if mounted := [str(volume.get("name", "?")) for volume in volumes if volume.get(kind) is not None]:
             listed = printable(", ".join(mounted), 200)

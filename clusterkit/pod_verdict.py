@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from clusterkit import pod_companions, pod_room
+from clusterkit import pod_companions, pod_log, pod_room
 from clusterkit.pod_differences import differences, environment
 from clusterkit.pod_proof import BOOT_ANNOTATION, DIGEST_ANNOTATION, NODE_ANNOTATION, Node, Nodes, ProofRequest, attempt_of
 from nodekit.errors import NodeError
+from nodekit.rules.node_state import SEED_PARAMETER
 from nodekit.rules.proof import console, ladder
 from nodekit.rules.text import printable
 
@@ -207,6 +208,22 @@ def status_of(pod: Mapping[str, Any] | None, climbing: str) -> Mapping[str, Any]
     return next((each for each in statuses if each.get("name") == climbing), empty)
 
 
+def unreported(pod: Mapping[str, Any], climbing: str) -> bool:
+    """Whether the ladder ended well in a pod of which the node has no termination message; its log may have one (`pod_log`)."""
+    terminated = status_of(pod, climbing).get("state", {}).get("terminated") or {}
+    return terminated.get("exitCode") == 0 and not terminated.get("signal") and not terminated.get("message")
+
+
+def reported(request: ProofRequest, pod: Mapping[str, Any], log: str) -> dict[str, Any]:
+    """Such a pod with the message that its `log` holds; as it is where that has none."""
+    message = pod_log.message(log, request.nonce, [*request.expect, SEED_PARAMETER])
+    statuses = []
+    for each in pod["status"]["containerStatuses"]:
+        own = {"terminated": {**each["state"]["terminated"], "message": message}} if each["name"] == request.climbing else None
+        statuses.append({**each, "state": own} if own else each)
+    return {**pod, "status": {**pod["status"], "containerStatuses": statuses}}
+
+
 def begun(pod: Mapping[str, Any] | None) -> bool:
     """Whether a container of a pod has started, an init container too: then there is a guest, whatever failed before."""
     status = (pod or {}).get("status", {})
@@ -291,6 +308,8 @@ def verdict(
     if pod is not None and (gone := disrupted(name, job, pod, terminated or {})):
         return gone
     accepted = proven and kept["job"] == job["metadata"]["uid"]
+    if accepted and condition(job, "Complete") and (pod is None or unreported(pod, request.climbing)):
+        return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
     if terminated and ended_by_deadline(job, pod or {}, terminated):
         return timed_out(request, job, pod, {})
     if terminated:
@@ -308,8 +327,6 @@ def verdict(
             return refusal("proof-container-failed", f"{name}: the ladder ended, and {other}", "beside")
         return timed_out(request, job, pod, {})
     if condition(job, "Complete"):
-        if pod is None and accepted:
-            return no_guest(name, str(kept.get("guestBootId", "")), boot_ids) or kept
         state = "its pod says nothing" if pod else "its pod is gone and with it what it reported"
         return refusal("proof-pod-lost", f"{name}: the Job ended, and {state}")
     unmade = events.get(job["metadata"]["uid"], {}).get("FailedCreate")
@@ -447,6 +464,9 @@ def of_container(
             f"{name}: the container ended with {line(code, 20)} before the ladder did, with the message {line(message)!r}",
             "image",
         )
+    if not message:
+        why = f"{name}: the ladder ended, and neither its container's termination message nor its log holds the report"
+        return refusal("proof-transcript-incomplete", why, "log")
     judged = ladder.judge(
         message,
         request.nonce,

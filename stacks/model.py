@@ -287,7 +287,11 @@ IMAGE_FOR_EDITORS = {"minLength": 1, "pattern": r"^[^\s-][^\s]*$"}
 ImageName = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_be_pulled)]
 ImageWithoutTag = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_get_a_tag)]
 Annotation = Annotated[
-    str, form(r"^io\.katacontainers\.[A-Za-z0-9._/-]+$", "an annotation that begins with io.katacontainers., and no value")
+    str,
+    form(
+        r"^io\.(katacontainers|kubernetes\.cri|kubernetes\.cri-o)\.[A-Za-z0-9._/-]+$",
+        "an annotation that begins with io.katacontainers., io.kubernetes.cri. or io.kubernetes.cri-o., and no value",
+    ),
 ]
 
 
@@ -333,8 +337,9 @@ class Pod(Model):
     """Program of the container with its arguments. As root with a nested sandbox it starts through an entry that mounts a proc of
     the container's own, without which sandbox-runtime does not start in its default mode; the image needs /bin/sh and mount."""
     user: Literal["root", "ordinary"] = "root"
-    """`root`: as the image says, with both capabilities where a sandbox nests; `ordinary`: uid 1000 with none and without the
-    entry: bubblewrap works there unless it mounts proc, and sandbox-runtime only in its mode `enableWeakerNestedSandbox`."""
+    """`root`: as the image says, with NET_ADMIN, SYS_ADMIN and SETFCAP where a sandbox nests; `ordinary`: uid 1000 with none and
+    without the entry: bubblewrap works there unless it mounts proc, and sandbox-runtime only in its mode
+    `enableWeakerNestedSandbox`."""
     user_id: Annotated[int, Field(ge=1, le=4294967294)] | None = None
     """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
     Without it the command runs as root of the container."""
@@ -436,8 +441,8 @@ class Kubernetes(Model):
     adopt_namespace: bool = False
     """Whether that namespace is there already and is labelled; otherwise it is made, and one that exists is refused."""
     allowed_annotations: list[Annotation] = []
-    """Keys of io.katacontainers annotations that pods there may carry. `kernel_params`, for one, would let anyone who makes a
-    pod remove its guest's user namespaces."""
+    """Keys of the annotations and labels for Kata and its container runtime (io.katacontainers, io.kubernetes.cri and cri-o) that
+    pods there may carry. `kernel_params`, for one, would let anyone who makes a pod remove its guest's user namespaces."""
     privileged_in_guest: bool = False
     """Whether pods under that RuntimeClass may be privileged, such as Docker inside a sandbox. Right only where the nodes'
     runtime has `privileged_without_host_devices = true` for Kata's handler: others pass the node's devices into the guest."""

@@ -172,6 +172,11 @@ class Client:
         except Changed:
             return None
 
+    def text(self, resource: str, path: str, query: Mapping[str, object]) -> str:
+        """What is no JSON, such as a log; of `answers.MAX_ANSWER` bytes at most."""
+        answer = self.call("get", resource, "GET", path, query=query, read=lambda body: {"text": body.decode(errors="replace")})
+        return str(answer.get("text", ""))
+
     def pages(
         self, resource: str, path: str, query: Mapping[str, object], read: Read = json.loads
     ) -> Iterator[tuple[list[dict[str, Any]], str]]:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from clusterkit import pod_proof, pod_room, pod_verdict
+from clusterkit import pod_log, pod_proof, pod_room, pod_verdict
 from clusterkit.api.client import PERSON, Client
 from clusterkit.api.kubeconfig import connected
 from nodekit.errors import NodeError
@@ -95,6 +96,17 @@ class Reader:
         pods = self.client.listed("pods", f"/api/v1/namespaces/{quote(namespace)}/pods", selected)
         return {uid: pod for pod in pods if (uid := pod_verdict.owner(pod))}
 
+    def reported(self, namespace: str, request: pod_proof.ProofRequest, pod: dict[str, Any]) -> dict[str, Any]:
+        """The pod of a proof with its report, out of its log where the node has no message of it; as it is where that cannot be
+        read, which its verdict reports."""
+        if not pod_verdict.unreported(pod, request.climbing):
+            return pod
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod['metadata']['name'])}/log"
+        with suppress(NodeError):
+            query = {"container": request.climbing, "limitBytes": pod_log.MOST}
+            return pod_verdict.reported(request, pod, self.client.text("pods/log", path, query))
+        return pod
+
     def events(self, namespace: str) -> pod_verdict.Events:
         """What events say of Jobs and pods; empty where the user may not read events, since they only explain."""
         try:
@@ -159,6 +171,10 @@ class Reader:
             if not waited or time.monotonic() > end:
                 break
             time.sleep(POLL_SECONDS)
+        for node, (uid, proven) in requests.items():
+            # Where the evidence of a Job is kept already, no log says more.
+            if uid in pods and pod_verdict.evidence_of(before.get(node)).get("job") != uid:
+                pods[uid] = self.reported(namespace, proven, pods[uid])
         nodes = pod_proof.Nodes(patiently(self.all_nodes))
         return {
             node: pod_verdict.verdict(proven, nodes, jobs.get(uid), pods.get(uid), before.get(node), events, uid)

@@ -9,6 +9,7 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 from urllib3.util.ssl_ import create_urllib3_context
 
+from clusterkit import pod_log
 from clusterkit.api.client import CONTROLLER, JSON_PATCH, MERGE_PATCH, METADATA, METADATA_LIST, Changed, Client, lenient
 from clusterkit.controller import documents
 from clusterkit.joining import COMPONENT, EVENTS_NAMESPACE, Settings
@@ -78,6 +79,11 @@ class Api:
         """The Job of `body`, as made."""
         resource, sent = f"jobs in {self.settings.namespace}", documents.sent(body)
         return self.client.call("create", resource, "POST", self.jobs, sent, read=documents.JOB)
+
+    def log(self, pod: str, container: str) -> str:
+        """What a container of a pod has printed."""
+        query = {"container": container, "limitBytes": pod_log.MOST}
+        return self.client.text(f"pods/log in {self.settings.namespace}", f"{self.place}/pods/{quote(pod)}/log", query)
 
     def remove(self, name: str) -> None:
         """A Job, and its pods after it; one that is gone already is not an error."""

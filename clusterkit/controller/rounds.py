@@ -120,11 +120,22 @@ class Reconciler:
         request = self.ask(pod_proof.node_of(node), attempt)
         since = now - self.ended.setdefault(uid, now) if job and pod_verdict.ended(job) else 0.0
         age = now - self.begun.setdefault(uid, now) if job else 0.0
+        if job and pod and pod_verdict.ended(job) and pod_verdict.unreported(pod, request.climbing):
+            pod = self.with_report(request, pod)
         events = self.view.events_about(uid, pod["metadata"]["uid"] if pod else "")
         step = joining.step(node, request, job, pod, since, self.view.machines, pod_verdict.words_of(events), age)
         if job and isinstance(step, joining.Wait) and (left := joining.overdue(job) - age) > 0:
             self.due[node["metadata"]["name"]] = now + left  # also where nothing changes
         return step
+
+    def with_report(self, request: pod_proof.ProofRequest, pod: dict[str, Any]) -> dict[str, Any]:
+        """The pod with its report out of its log; as it is where that cannot be read now."""
+        self.beat = time.monotonic()
+        try:
+            return pod_verdict.reported(request, pod, self.api.log(pod["metadata"]["name"], request.climbing))
+        except NodeError as error:
+            log.error("%s: %s", request.node.name, error.sentence())
+            return pod
 
     def act(self, node: dict[str, Any], step: joining.Step) -> None:
         """Do it, and note when to look again where it cannot be done."""

@@ -21,7 +21,8 @@ class SandboxGuardArgs(TypedDict):
     runtime_classes: pulumi.Input[Sequence[pulumi.Input[str]]]
     """RuntimeClasses under which a container may have NET_ADMIN and SYS_ADMIN."""
     allowed_annotations: NotRequired[pulumi.Input[list[str]]]
-    """Keys of io.katacontainers annotations that pods may carry; by default none."""
+    """Keys of the annotations and labels for Kata and its container runtime (io.katacontainers, io.kubernetes.cri and cri-o) that
+    pods may carry; by default none."""
     proof_namespaces: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
     """Those of `namespaces` in which proofs run, where nodes join unproven (JoiningNodes): a pod under those classes elsewhere
     may neither tolerate the taint kata-nodes/unproven nor name its node. By default the guard leaves both alone."""

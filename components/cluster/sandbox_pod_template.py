@@ -1,4 +1,4 @@
-"""The PodTemplate of a nested sandbox: two capabilities, and never without the Kata RuntimeClass."""
+"""The PodTemplate of a nested sandbox: its capabilities, and never without the Kata RuntimeClass."""
 
 import json
 from typing import Any, NotRequired, Optional, TypedDict
@@ -30,8 +30,8 @@ class SandboxPodTemplateArgs(TypedDict):
     an entry that mounts a proc without masks, so that sandbox-runtime starts in its default mode; for it the image needs /bin/sh
     and mount."""
     nested_sandbox: NotRequired[pulumi.Input[bool]]
-    """Whether a sandbox nests in the container, by default true; as root it then gets NET_ADMIN and SYS_ADMIN. False for
-    Firecracker."""
+    """Whether a sandbox nests in the container, by default true; as root it then gets NET_ADMIN and SYS_ADMIN, and SETFCAP,
+    which CRI-O gives to no container by itself. False for Firecracker."""
     user_id: NotRequired[pulumi.Input[int]]
     """User and group that the entry becomes, without any capability, before it starts the command; the image then needs setpriv.
     By default the command runs as root of the container."""

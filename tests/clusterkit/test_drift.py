@@ -252,7 +252,7 @@ def test_cure_puts_all_of_it_back_and_replaces_only_what_has_too_much(story: Sto
     assert plane.request("GET", CLASS)["overhead"]["podFixed"] == {"memory": "160Mi", "cpu": "250m"}
     assert "matchConditions" not in plane.request("GET", story.named("ValidatingAdmissionPolicy", "proof-guard-policy"))["spec"]
     (container,) = plane.request("GET", TEMPLATE)["template"]["spec"]["containers"]
-    assert container["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "SYS_ADMIN"]
+    assert container["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"]
     assert plane.request("GET", NODE)["metadata"]["labels"][LABEL] == "true"
     assert [item["metadata"]["uid"] for item in plane.items(JOBS)] == jobs, "what was proven stays proven"
 

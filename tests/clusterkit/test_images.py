@@ -13,6 +13,13 @@ from stacks.model import ConfigError, load
 DIGEST = "debian:13-slim@sha256:" + "0" * 64
 
 
+@pytest.mark.parametrize("image", [images.PROOF, images.SANDBOX])
+def test_the_images_by_default_name_their_registry(image: str) -> None:
+    """CRI-O refuses a short name where its node lists several registries, and another one may have an image of it."""
+    assert image.startswith("docker.io/library/")
+    assert images.mirrored(image, "mirror.example/hub") == image.replace("docker.io", "mirror.example/hub")
+
+
 @pytest.mark.parametrize(
     ("image", "expected"),
     [

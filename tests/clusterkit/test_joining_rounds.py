@@ -47,6 +47,7 @@ class Cluster(Api):
         self.requests: Counter[str] = Counter()
         self.refusing: dict[str, Exception] = {}
         self.data: dict[str, dict[str, str]] = {}
+        self.logs: dict[tuple[str, str], str] = {}
         self.unselected: set[str] = set()
         """Nodes that the selector does not select."""
 
@@ -97,6 +98,12 @@ class Cluster(Api):
 
     def tell(self, event: Any) -> None:
         self.requests["events"] += 1
+
+    def log(self, pod: str, container: str) -> str:
+        self.requests["logs"] += 1
+        if refused := self.refusing.get("logs"):
+            raise refused
+        return self.logs[pod, container]
 
     def evidence(self) -> dict[str, str]:
         return {key: value for data in self.data.values() for key, value in data.items()}
@@ -348,6 +355,24 @@ def test_refusal_is_reported_once_and_evidence_of_removed_nodes_is_removed(clock
     rounds.view.drop("nodes", cluster.nodes.pop("b"))
     again(rounds)
     assert set(cluster.evidence()) == {"a"} and not cluster.created_jobs, "its Job goes too"
+
+
+def test_report_that_comes_back_in_the_log_alone_is_read_there(clock: Clock) -> None:
+    """As under Firecracker, which shares no files: no node would ever be proven."""
+    cluster = Cluster("a")
+    rounds = begun(cluster)
+    again(rounds)
+    uid = cluster.ends("a", "Complete", pod=True)
+    ended = cluster.pods[uid]["status"]["containerStatuses"][0]["state"]["terminated"]
+    cluster.logs["p", "sandbox"], ended["message"] = f"a line of a sidecar\n{ended['message']}", ""
+    cluster.refusing["logs"] = NodeError("cluster-forbidden", "no", "controller")
+    again(rounds)
+    assert cluster.requests["events"] == 1 and joining.tainted(cluster.nodes["a"]) and not cluster.evidence()
+    cluster.refusing.clear()
+    clock.now += joining.FIRST_WAIT
+    again(rounds)
+    assert not joining.tainted(cluster.nodes["a"]) and json.loads(cluster.evidence()["a"])["guestBootId"] == GUEST_ID
+    assert cluster.requests["a"] == 1, "the Job of which the log could not be read at first"
 
 
 def test_job_that_never_ends_is_reported_for_as_long_as_it_lasts(clock: Clock) -> None:

@@ -230,7 +230,7 @@ def test_rights_are_the_least_and_reach_no_secret() -> None:
         and verbs["events"] == {"list", "watch"}
     )
     assert joining_workload.EVENT_RULES == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
-    assert set(verbs) == {"nodes", "events", "jobs", "pods", "configmaps"}
+    assert set(verbs) == {"nodes", "events", "jobs", "pods", "pods/log", "configmaps"} and verbs["pods/log"] == {"get"}
     named = [rule["resourceNames"] for rule in rules if "patch" in rule["verbs"] and "nodes" not in rule["resources"]]  # type: ignore[operator]
     assert named == [pod_proof.evidence_maps("p")] and set(named[0]).isdisjoint({"p-settings"})
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -950,6 +951,57 @@ def injected(pod: dict[str, Any], name: str, state: dict[str, Any]) -> dict[str,
     changed["spec"]["containers"].insert(0, {"name": name, "image": "proxy"})
     changed["status"]["containerStatuses"].insert(0, {"name": name, "state": state})
     return changed
+
+
+def test_a_report_that_comes_back_in_the_log_alone_is_read_there() -> None:
+    """As under Firecracker, which shares no files with its guest: no node would ever be proven."""
+    silent = pod_that(state=ended(""))
+    for read in (silent, trimmed.pod(documents_read("pods", silent))):
+        assert pod_verdict.unreported(read, "sandbox")
+        refusal = pod_verdict.verdict(REQUEST, NODES, COMPLETE, read)
+        assert isinstance(refusal, Refusal) and refusal.code == "proof-transcript-incomplete"
+        assert "neither its container's termination message nor its log" in refusal.sentence and "pods/log" in refusal.sentence
+        log = PROVEN.replace("detail=\n", "detail= at=12.34\n")
+        completed = pod_verdict.reported(REQUEST, read, f"mounting\n{log}bye\n")
+        evidence = pod_verdict.verdict(REQUEST, NODES, COMPLETE, completed)
+        assert isinstance(evidence, dict) and evidence["guestBootId"] == GUEST_ID and evidence["rungs"][0]["at"] == 12.34
+        # The evidence stands, so that a run after it asks for no log and makes no further Job.
+        assert pod_verdict.verdict(REQUEST, NODES, COMPLETE, read, json.dumps(evidence)) == evidence
+        other = Nodes([NODE, Node("other", "v", GUEST_ID)])
+        forged = pod_verdict.verdict(REQUEST, other, COMPLETE, read, json.dumps(evidence))
+        assert isinstance(forged, Refusal) and forged.code == "proof-not-a-guest"
+    for completed in (PASSED, pod_that(state=ended("", 1)), pod_that(state=ended("", 0, signal=9)), pod_that(phase="Running")):
+        assert not pod_verdict.unreported(completed, "sandbox")
+    requests: list[tuple[object, ...]] = []
+    reader = object.__new__(Reader)
+
+    def text(*request: object) -> str:
+        requests.append(request)
+        if len(requests) > 1:
+            raise NodeError("cluster-forbidden", "no", verbs="get", resource="pods/log")
+        return PROVEN
+
+    reader.client = SimpleNamespace(text=text)  # type: ignore[assignment]
+    completed = reader.reported("proofs", REQUEST, silent)
+    assert isinstance(pod_verdict.verdict(REQUEST, NODES, COMPLETE, completed), dict)
+    assert requests == [
+        ("pods/log", "/api/v1/namespaces/proofs/pods/proof-n-1/log", {"container": "sandbox", "limitBytes": 1 << 18})
+    ]
+    assert reader.reported("proofs", REQUEST, silent) == silent and reader.reported("proofs", REQUEST, PASSED) == PASSED
+
+
+def test_the_log_of_a_pod_is_read_once_for_its_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each preview would read the logs of all nodes otherwise."""
+    reader, logs, kept = object.__new__(Reader), [PROVEN], dict[str, str]()
+    reader.client = SimpleNamespace(text=lambda *_: logs.pop())  # type: ignore[assignment]
+    monkeypatch.setattr(Reader, "evidence", lambda *_: kept)
+    monkeypatch.setattr(Reader, "jobs", lambda *_: {"j": COMPLETE})
+    monkeypatch.setattr(Reader, "pods", lambda *_: {"j": pod_that(state=ended(""))})
+    monkeypatch.setattr(Reader, "all_nodes", lambda _: [NODE])
+    (evidence,) = reader.outcome("proofs", "proof", {"n": ("j", REQUEST)}, 1).values()
+    assert isinstance(evidence, dict) and not logs
+    kept["n"] = json.dumps(evidence)
+    assert reader.outcome("proofs", "proof", {"n": ("j", REQUEST)}, 1) == {"n": evidence}
 
 
 def test_the_container_that_climbs_is_read_wherever_a_webhook_puts_another() -> None:

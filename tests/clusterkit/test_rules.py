@@ -30,7 +30,9 @@ def test_only_root_that_nests_gets_capabilities_and_nobody_is_privileged(variant
     context = container(**variant)["securityContext"]
     assert isinstance(context, dict)
     granted = context.get("capabilities", {}).get("add", [])
-    assert granted == (["NET_ADMIN", "SYS_ADMIN"] if variant["nested_sandbox"] and not variant["ordinary_user"] else [])
+    assert granted == (
+        ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"] if variant["nested_sandbox"] and not variant["ordinary_user"] else []
+    )
     assert context["privileged"] is False and context["seccompProfile"] == {"type": "RuntimeDefault"}
     if variant["ordinary_user"]:
         assert (context["runAsNonRoot"], context["runAsUser"], context["allowPrivilegeEscalation"]) == (True, 1000, False)
@@ -158,6 +160,15 @@ def test_guard_keeps_sandboxes_from_unproven_nodes_where_there_are_any() -> None
     assert rules[1] - rules[0] == {"unproven"} and rules[1] == set(guard.RULES)
     with pytest.raises(NodeError, match="which is text"):
         guard.policy(["kata"], proof_namespaces="proof")
+
+
+def test_guard_looks_at_labels_and_at_the_keys_of_every_runtime_too() -> None:
+    """CRI-O hands a pod's labels to Kata as it does its annotations, and Kata reads containerd's keys there."""
+    spec: Any = guard.policy(["kata"], ["io.katacontainers.x"])
+    foreign = next(each["expression"] for each in spec["variables"] if each["name"] == "foreign")
+    for kind in ("annotations", "labels"):
+        assert f"object.metadata.?{kind}.orValue({{}}).map(k, k).filter(k, {guard.text(list(guard.OF_THE_RUNTIME))}" in foreign
+    assert foreign.count('!(k in ["io.katacontainers.x"])') == 2 and "io.kubernetes.cri." in guard.OF_THE_RUNTIME
 
 
 def test_guard_fails_closed_denies_and_audits() -> None:

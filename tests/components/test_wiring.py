@@ -239,7 +239,7 @@ def test_settings_of_the_cluster_reach_its_objects() -> None:
     assert "default_vcpus" in repr(resources["sandboxes-guard-policy"].inputs)
     spec = resources["sandbox-template"].inputs["template"]["spec"]
     assert spec == pod.template(
-        "debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
+        "docker.io/library/debian:13-slim", "kata-qemu", {}, ordinary_user=True, read_only_root=False, service_account_token=True,
         seccomp="Unconfined", cpu="2", memory="1Gi", memory_limit="3Gi", entry=script("entry.sh"))["spec"]  # fmt: skip
 
 
@@ -512,10 +512,10 @@ def test_class_leads_to_the_handler_of_the_settings() -> None:
     assert recorder.by_name["kata-class"].inputs["handler"] == "kata-vm-isolation"
 
 
-def test_template_grants_exactly_two_capabilities_under_the_class(local: Recorder) -> None:
+def test_template_grants_what_a_sandbox_needs_and_no_more_under_the_class(local: Recorder) -> None:
     spec = local.by_name["sandbox-template"].inputs["template"]["spec"]
     assert spec["runtimeClassName"] == "kata-qemu"
-    assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN"]}
+    assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"]}
     assert spec["automountServiceAccountToken"] is False
 
 

@@ -99,7 +99,7 @@ def test_proof_runs_as_pods_of_the_template_do_under_guard_class_and_overhead(st
         assert spec["runtimeClassName"] == "kata-qemu"
         assert spec["overhead"] == {"cpu": "250m", "memory": "160Mi"}  # put there by the class, at admission
         assert spec["nodeSelector"]["katacontainers.io/kata-runtime"] == "true"  # also by the class
-        assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN"]}
+        assert spec["containers"][0]["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"]}
         assert "@sha256:" in spec["containers"][0]["image"]
 
 

@@ -41,7 +41,7 @@ def test_yaml_program_makes_what_sandbox_pods_are_made_from(plane: ControlPlane,
     output = example.up()
     assert plane.kubeconfig not in output
     assert example.output("runtimeClass") == "kata-qemu"
-    assert example.output("capabilities") == ["NET_ADMIN", "SYS_ADMIN"]
+    assert example.output("capabilities") == ["NET_ADMIN", "SYS_ADMIN", "SETFCAP"]
     template = plane.request("GET", "/api/v1/namespaces/sandboxes/podtemplates/nested")
     assert template["template"]["spec"]["runtimeClassName"] == "kata-qemu"
     labels = plane.request("GET", "/api/v1/namespaces/sandboxes")["metadata"]["labels"]

@@ -233,6 +233,11 @@ def test_safe_pod_passes(body: dict[str, Any]) -> None:
             "pod-reaches-node",
             "git on the node",
         ),
+        (
+            spec(volumes=[{"name": "data", "nfs": {"server": "192.0.2.1", "path": "/"}}]),
+            "pod-reaches-node",
+            "has nfs volumes (data), and so the node's own kernel reads what is there",
+        ),
         (spec(*BOTH, runtimeClassName=Unknown(), hostPID=True), "pod-reaches-node", "hostPID"),
     ],
 )

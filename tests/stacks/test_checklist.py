@@ -55,6 +55,12 @@ def test_a_rung_that_failed_or_was_not_tried_is_no_passed_row(name: str, value: 
     assert last_row(rungs(**{name.replace("-", "_"): value}))["passed"] is False
 
 
+def test_the_row_of_the_two_capabilities_needs_both_and_shows_what_is_granted_beside() -> None:
+    for granted, passed in ((["NET_ADMIN", "SYS_ADMIN", "SETFCAP"], True), (["SYS_ADMIN", "SETFCAP"], False), ([], False)):
+        row = checklist([], hypervisor="qemu", capabilities=granted, granted_by="PodTemplate")[1]
+        assert row["passed"] is passed and row["measured"] == f"PodTemplate: {', '.join(granted) or 'none'}"
+
+
 def test_where_no_sandbox_is_promised_the_row_says_so() -> None:
     row = last_row(rungs(None, bwrap_proc=False))
     assert row["passed"] is True and "no sandbox is promised" in row["measured"] and "bwrap-proc failed" in row["measured"]

@@ -25,6 +25,7 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"overhead": {"memory": "much", "cpu": "1"}}, ["kubernetes.overhead.memory", "'much'"]),
         ({"overhead": {"memory": "1Gi"}}, ["kubernetes.overhead.cpu", "Add the key"]),
         ({"allowedAnnotations": ["io.katacontainers.*"]}, ["kubernetes.allowedAnnotations", "'io.katacontainers.*'"]),
+        ({"allowedAnnotations": ["io.kubernetes.cri"]}, ["kubernetes.allowedAnnotations", "io.kubernetes.cri-o."]),
         ({"allowedAnnotations": ["example.org/a"]}, ["kubernetes.allowedAnnotations", "'example.org/a'"]),
         ({"pod": {"user": "daemon"}}, ["kubernetes.pod.user", "'daemon'", "'root' or 'ordinary'"]),
         ({"pod": {"seccomp": "Localhost"}}, ["kubernetes.pod.seccomp", "'Localhost'"]),
