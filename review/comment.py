@@ -51,6 +51,11 @@ STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """Names of stacks that are shown: they stand in a marker, a heading and a title."""
 DRIFTED = {"update": "changed", "replace": "changed", "delete": "gone"}
 """What the steps of a refresh report: not what will be done, but what has happened."""
+UNNAMED = (
+    "The preview ended with exit code {} although its document names no error, as where a policy refuses a resource. "
+    "See the log of its job."
+)
+"""Stands for what the engine prints and leaves out of its document (backend/display/json.go)."""
 RESERVED = 1_000
 """Bytes kept for what closes a page."""
 
@@ -234,7 +239,7 @@ def plan(stack: str, preview: Preview) -> str:
     """What a deployment will do once it is approved: for the person who approves it."""
     first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
     last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
-    return page(SUMMARY_ROOM, first, preview, preview.resources, last)
+    return page(SUMMARY_ROOM, first, preview, preview.resources, last if not preview.errors else [])
 
 
 def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()) -> str:
@@ -257,9 +262,12 @@ def main() -> int:
     cli.add_argument("--stack", required=True)
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
+    cli.add_argument("--ended", type=int, default=0, help="exit code of the engine that wrote the document (default: 0)")
     options = cli.parse_args()
     try:
         read = documents.of(options.document)
+        if options.ended and not read.errors:
+            read = replace(read, errors=(UNNAMED.format(options.ended),))
         base = documents.of(options.base) if options.base and options.base.exists() else None
         if options.kind == "preview":
             text = pull_request(options.stack, read, base)

@@ -85,6 +85,23 @@ def test_stack_whose_deployment_would_need_no_approval_is_refused(tmp_path: Path
     assert "stack staging-plan cannot be deployed: its name ends with -plan" in output
 
 
+def test_plan_that_a_policy_refused_is_not_shown_as_what_will_be_done(tmp_path: Path) -> None:
+    """The engine's document holds every step then, and no error: a policy of an organization is not in it."""
+    shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
+    for name, text in {
+        "stacks/Pulumi.staging.yaml": "",
+        "tools/env": f"#!/bin/sh\necho 'export PATH={tmp_path}/bin:{sys.prefix}/bin:$PATH PYTHONPATH={REPOSITORY}'\n",
+        "bin/pulumi": f"#!/bin/sh\ncat {Path(__file__).parent / 'head.json'}\nexit 255\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script(tmp_path, "plan", "staging", tmp_path, ok=False, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    summary = (tmp_path / "summary").read_text()
+    assert "**Refused: the preview failed" in summary and "ended with exit code 255" in summary and "**Nodes**" not in summary
+    assert "After approval" not in summary
+
+
 def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     (tmp_path / "stacks").mkdir()
