@@ -23,6 +23,11 @@ RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 OpenSSH has refused since 8.8."""
 PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
 PRIVATE_KEY = re.compile("PRIVATE KEY-----|PuTTY-User-Key-File-")
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+DOMAIN_NAME = re.compile(rf"(?=.*[A-Za-z_-])({_LABEL}\.)*{_LABEL}\.?")
+"""What Go's resolver, which the command plugin dials with, looks up as a name (net/dnsclient.go, isDomainName)."""
+MOST_NAME = 253
+"""Characters of such a name, without a dot at its end."""
 RESULT = '{"'
 """How the result of a verb begins."""
 OPENSSH_KEY = b"openssh-key-v1\0"
@@ -84,12 +89,12 @@ def _is_of(kind: str, encoded: str) -> bool:
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path or a space.
+    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path, a space, a pattern
+    or a list.
     """
-    is_name = ":" not in text and not text.startswith(("-", "[")) and not re.search(r"[\s@/\x00-\x1f\x7f]", text)
     try:
-        if not is_name:
-            ipaddress.IPv6Address(text)
+        if not DOMAIN_NAME.fullmatch(text) or len(text.rstrip(".")) > MOST_NAME:
+            ipaddress.ip_address(text)
     except ValueError:
         message = f"The address {printable(text, 120)!r} of the {host} is not a host name or an IP address"
         raise NodeError("host-address-invalid", message) from None
