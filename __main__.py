@@ -49,7 +49,7 @@ def section(key: str) -> Any:
 secrets = {key: value for key in SECRETS if (value := settings.get_secret(key)) is not None}
 try:
     # What the engine handed over, and what a test set in this process.
-    refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
+    refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()}, pulumi.get_project())
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
     present = [key for key in SECRET_KEYS if settings.get_secret(key) is not None]

@@ -837,33 +837,34 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(error.sentence() for error in errors))
 
 
-def refuse_unknown(keys: Iterable[str]) -> None:
+def refuse_unknown(keys: Iterable[str], project: str = NAMESPACE) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
-    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message;
-    keys of another program, such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is
-    misspelt.
+    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message:
+    a misspelt one, or that of a `project` with another name, which is that of a key without a namespace. Keys of another program,
+    such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is misspelt.
     """
     names = (*OBJECTS, *SECRET_KEYS)
     known = {f"{NAMESPACE}:{name}" for name in names}
 
     def is_meant(namespace: str, name: str) -> bool:
-        close = difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
+        close = namespace == project or difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
         return namespace == NAMESPACE or bool(close and difflib.get_close_matches(name, names, cutoff=0.8))
 
     meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
-        lines = [f"{key}: {REASONS['extra_forbidden']}. {_path_instead(key) or REMEDIES['extra_forbidden']}." for key in strange]
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {_instead(key, known)}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
-def _path_instead(key: str) -> str:
-    """What to do with the key of a whole value that is written as a path into a section, as messages here write keys; empty for
-    another key."""
+def _instead(key: str, known: Collection[str]) -> str:
+    """What to do with a key that there is not: of another namespace, or written as a path into a section, as messages here do."""
+    if (own := f"{NAMESPACE}:{key.partition(':')[2]}") in known:
+        return f"Write it as {own}"
     section = re.fullmatch(rf"{NAMESPACE}:({'|'.join(OBJECTS)})[.\[][^'\s]*", key)
     if section is None:
-        return ""
+        return REMEDIES["extra_forbidden"]
     return (
         f"It was set without --path, so it is no part of {NAMESPACE}:{section[1]}. Run: pulumi config rm '{key}', then "
         f"pulumi config set --path '{key}' VALUE"

@@ -122,6 +122,15 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
         refuse_unknown([*others, key])
 
 
+def test_section_without_a_namespace_is_refused_where_the_project_has_another_name() -> None:
+    """`pulumi config set --path docker.version` there makes a key of the project, which had no effect and no message."""
+    keys = ["kata-nodes:nodes", "platform:docker", "platform:owner"]
+    refuse_unknown(keys)
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown(keys, "platform")
+    assert str(caught.value).splitlines()[1:] == ["  platform:docker: there is no such key. Write it as kata-nodes:docker."]
+
+
 @pytest.mark.parametrize("key", ["kata-nodes:docker.version", "kata-nodes:nodes.existing[0].port", "kata-nodes:nodes[x"])
 def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str) -> None:
     """Messages name the key so, and `pulumi config set` without --path takes it for a key of its own."""
