@@ -322,7 +322,7 @@ def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch
     ):
         stack(INSTANCES, preview=True)
     assert (requests[0].count, requests[0].stack, requests[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
-    assert requests[0].root_volume_gib == 80
+    assert requests[0].root_volume_gib == 80 and requests[0].security_groups == ["sg-9"]
 
 
 @pytest.mark.parametrize(("count", "subnets"), [(1, ["subnet-1"]), (2, ["subnet-1", "subnet-2"])])
