@@ -464,8 +464,8 @@ class Kubernetes(Model):
         Annotated[
             str,
             form(
-                r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$",
-                "a registry, such as registry.example:5000 or registry.example/mirror, without https://",
+                r"^(localhost|[a-z0-9-]*\.[a-z0-9.-]*(:[0-9]+)?|[a-z0-9-]+:[0-9]+)(/[a-z0-9._/-]*[a-z0-9])?$",
+                "a registry with a dot or a port, such as registry.example:5000 or registry.example/mirror, without https://",
             ),
         ]
         | None
