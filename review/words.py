@@ -40,6 +40,8 @@ REACHED = {
 """Keys of a plan by which a node is reached -> their words where they change; of a new node they are in the stack's file."""
 KEYS = {"hostKey": "**its host key** changes", "bastionHostKey": "**the bastion's host key** changes"}
 """Keys of a plan whose values would be cut off before they differ, and look like a secret."""
+GONE = "gone"
+"""Key of the plan of a node whose machine no longer exists."""
 LATER = {
     *REACHED,
     *KEYS,
@@ -232,9 +234,12 @@ def node(resource: Resource, children: Iterable[Resource], machine_replaced: boo
     new, old = _plan(resource, "new"), _plan(resource, "old")
     if resource.op == "delete":
         return "**removed** from the stack"
+    if new.get(GONE):
+        return "" if old.get(GONE) else "**gone**: nothing is done on it any longer, and it vouches for nothing"
     if resource.op == "create":
         return f"**new**: {_set_up(new)}; proven before anything comes after it"
-    words = _differences(old, new, () if "address" in old else LATER)
+    words = ["**no longer gone**: everything is done again"] if old.get(GONE) else []
+    words += _differences(old, new, (GONE,) if "address" in old else (GONE, *LATER))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
     if machine_replaced or any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")

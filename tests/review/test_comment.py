@@ -131,6 +131,18 @@ def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any
     assert f"- node `a`: {words}\n" in comment.plan("s", read(node(old, new)))
 
 
+def test_node_whose_machine_is_gone_is_not_said_to_be_proven_again() -> None:
+    """A pull request that sets `gone: true` leaves its commands nothing to run, which read as a change of them."""
+    proof = child("proof", {"create": "prove", "stdin": "{}"}, {"stdin": "{}"})
+    gone = "- node `a`: **gone**: nothing is done on it any longer, and it vouches for nothing\n"
+    assert gone in comment.plan("s", read(node({"node": "a"}, {"node": "a", "gone": True}), proof))
+    both = {"node": "a", "gone": True, "dockerVersion": "27.5.1"}, {"node": "a", "gone": True, "dockerVersion": "28.5.2"}
+    assert "Nodes (1): **no change**" in comment.plan("s", read(node(*both), proof))
+    back = child("proof", {"stdin": "{}"}, {"create": "prove", "stdin": "{}"})
+    words = "- node `a`: **no longer gone**: everything is done again; proven again\n"
+    assert words in comment.plan("s", read(node({"node": "a", "gone": True}, {"node": "a"}), back))
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"), [(documents.UNKNOWN, "(known later)"), (documents.SECRET, "(secret)"), (["a"], "`a`")]
 )
