@@ -169,7 +169,8 @@ def page(
     rows = [f"{words.named(names)}: {text}" for text, names in names_by_text.items()] + of_groups
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
-    others = [change for change in rest if not change.type.startswith(("kubernetes:", "pulumi:"))]
+    own = ("kubernetes:", "pulumi:")
+    others = [change for change in rest if not change.type.startswith(own) or words.is_another_account(change)]
     count = sum(node.op != "delete" for node in nodes.values())
     counts = [
         f"Nodes ({count}): **{_counted(ops)}**",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from review.documents import SECRET, UNKNOWN, Resource
-from review.neutral import SECRET_NAME, code
+from review.neutral import SECRET_NAME, code, resource_type
 
 NODE = "kata-nodes:index:KataNode"
 GROUP = "kata-nodes:index:AwsNodeGroup"
@@ -297,9 +297,14 @@ def cluster_object(resource: Resource) -> str:
     return f"{line}: {'; '.join([*words, *rest])}" if words else line
 
 
+def is_another_account(resource: Resource) -> bool:
+    """Whether a plugin of the stack is set otherwise, as with another region or cluster, where all that it makes would be."""
+    return resource.type.startswith("pulumi:providers:") and resource.op in ("update", "replace")
+
+
 def other(resource: Resource) -> str:
     """What happens to any other resource: its inputs are named, and none of their values is shown."""
-    line = f"{VERBS[resource.op]} {code(resource.type)} {code(resource.name)}"
+    line = f"{VERBS[resource.op]} {resource_type(resource.type)} {code(resource.name)}"
     names = sorted(resource.changed) if resource.op in ("update", "replace", "changed") else []
     return f"{line}: {', '.join(code(name, 60) for name in names[:PATHS_SHOWN])}" if names else line
 

@@ -335,6 +335,19 @@ def test_object_of_the_cluster_shows_what_changes_and_only_plain_values() -> Non
     assert "- change `Namespace` `sandboxes`: `metadata.labels.enforce` `baseline` → `privileged`; `spec.token`\n" in text
 
 
+def test_another_region_or_cluster_is_told_although_no_input_of_what_moves_there_changes() -> None:
+    provider = {"kind": "pulumi:providers:aws", "name": "aws-account"}
+    base, head = (read(step("create", **provider, new={"region": region})) for region in ("eu-central-1", "eu-west-1"))
+    assert "- change `pulumi:providers:aws` `aws-account`: `region`\n" in comment.pull_request("s", head, base)
+    assert "pulumi:providers" not in comment.pull_request("s", head, None)
+
+
+def test_type_of_a_resource_is_shown_that_is_named_like_a_key() -> None:
+    text = comment.plan("s", read(step("create", "tls:index/privateKey:PrivateKey", "host-key", new={"algorithm": "ED25519"})))
+    assert "- create `tls:index/privateKey:PrivateKey` `host-key`\n" in text
+    assert "`x:token:[hidden]`" in comment.plan("s", read(step("create", f"x:token:ghp_{'a1' * 18}", "x", new={})))
+
+
 def test_replacement_is_one_line_and_called_one() -> None:
     kind, old, new = "kubernetes:node.k8s.io/v1:RuntimeClass", {"handler": "a"}, {"handler": "b"}
     ops = ("create-replacement", "replace", "delete-replaced")
