@@ -76,12 +76,12 @@ def test_subnets_must_be_there_and_in_their_network(account: Account) -> None:
 def test_security_group_that_is_not_there_is_refused_before_keys_and_groups_are_made(account: Account) -> None:
     client = boto3.client("ec2", region_name=REGION)
     group = client.describe_security_groups()["SecurityGroups"][0]
-    there, vpc = group["GroupId"], group["VpcId"]
-    assert rows(vpc=vpc, security_groups=[there])["security groups"] == Row("security groups", OK, f"1 in {vpc}")
-    row = rows(vpc=vpc, security_groups=[there, "sg-0123456789abcdef0"])["security groups"]
+    group_id, vpc = group["GroupId"], group["VpcId"]
+    assert rows(vpc=vpc, security_groups=[group_id])["security groups"] == Row("security groups", OK, f"1 in {vpc}")
+    row = rows(vpc=vpc, security_groups=[group_id, "sg-0123456789abcdef0"])["security groups"]
     assert row.verdict == FAILED and "sg-0123456789abcdef0" in row.finding
     # A group can be shared with other networks, which only another call would tell.
-    assert rows(vpc="vpc-0", security_groups=[there])["security groups"].verdict == SKIPPED
+    assert rows(vpc="vpc-0", security_groups=[group_id])["security groups"].verdict == SKIPPED
     assert "security groups" not in rows(vpc=vpc)
 
 
