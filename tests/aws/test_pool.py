@@ -32,7 +32,7 @@ from delivery import bundle
 from delivery.scripts import sent
 from tests.components.recorder import Recorder, desired, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
-from tests.package.programs import PROGRAMS, PROVEN
+from tests.package.programs import HOST_KEY, PROGRAMS, PROVEN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -211,6 +211,7 @@ def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
         ({"private_key": "KEY"}, "is set without its public key"),
         ({"public_key": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"}, "is a private key"),
         ({"public_key": ""}, "holds nothing"),
+        ({"public_key": HOST_KEY[:-9]}, "is not a whole key of the kind ssh-ed25519"),
     ],
 )
 def test_login_key_that_no_instance_could_use_is_refused_in_a_preview(keys: dict[str, str], words: str, make: Any) -> None:
@@ -288,11 +289,11 @@ def test_another_instance_is_proven_again_and_no_other_node_is(instances: Record
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_own_login_key_makes_no_other(end: str) -> None:
     """A file of a key ends with a newline, and so does a block of YAML."""
-    key = f"ssh-ed25519 AAAAmine{end}"
+    key = f"{HOST_KEY}{end}"
     settings = {"sshFrom": ["203.0.113.0/24"], "publicKey": key, "publicAddress": True, "user": "admin"}
     recorder = stack({"nodes": {"aws": {**MACHINES, "instances": settings}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
     assert "aws-login-key" not in recorder.by_name
-    assert recorder.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
+    assert recorder.by_name["aws-login"].inputs["publicKey"] == HOST_KEY
     connection = recorder.by_name["aws-0-converge"].inputs["connection"]
     assert (connection["host"], connection["user"], connection["privateKey"]) == ("203.0.113.9", "admin", "PRIVATE-KEY-OF-MINE")
     assert recorder.by_name["aws-0-converge"].is_secret("connection")
