@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -856,6 +856,25 @@ def refuse_unknown(keys: Iterable[str], project: str = NAMESPACE) -> None:
     if strange:
         lines = [f"{key}: {REASONS['extra_forbidden']}. {_instead(key, known)}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def refuse_settings_of_the_plugin(config: StackConfig, values: Mapping[str, str]) -> None:
+    """Refuse settings of AWS's plugin, such as aws:profile, where the stack makes machines there; raises ConfigError. `values`
+    are all that Pulumi holds.
+
+    The stack has its account by a plugin of its own, to which they do not come: with aws:profile, or without what
+    aws:allowedAccountIds forbids, machines would be made in another account than the one that was meant.
+    """
+    aws = config.nodes.aws if config.nodes else None
+    if aws is None:
+        return
+    useless = sorted(key for key in values if key.startswith("aws:") and (key, values[key]) != ("aws:region", aws.region))
+    if useless:
+        why = (
+            "it would have no effect: nodes.aws.region names the region, and the credentials are those of the aws command where "
+            "the stack is run, such as by AWS_PROFILE. Remove it: pulumi config rm"
+        )
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(f"{key}: {why} {key}." for key in useless))
 
 
 def _instead(key: str, known: Collection[str]) -> str:
