@@ -232,7 +232,8 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return {**config, ENVIRONMENT: True}, Finding(subject, message)
     if not _is_of_this_program(config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
-    from stacks.model import OBJECTS, ConfigError, load, refuse_unknown  # pydantic takes a while to load
+    # pydantic takes a while to load
+    from stacks.model import OBJECTS, ConfigError, load, refuse_settings_of_the_plugin, refuse_unknown
 
     sections = {f"kata-nodes:{key}" for key in OBJECTS}
     config = {key: handed_over(value) if key in sections else value for key, value in config.items()}
@@ -242,8 +243,8 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return "" if value is None and f"kata-nodes:{key}" in config else value  # as the engine hands it over
 
     try:
-        refuse_unknown(map(str, config))
-        load(section)
+        refuse_unknown(config, str(_project().get("name")))
+        refuse_settings_of_the_plugin(load(section), config)
     except ConfigError as error:
         return config, Finding(subject, f"{place}: {error}", "Correct that key")
     return config, Finding(subject, f"{place} is valid")
