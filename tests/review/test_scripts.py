@@ -400,6 +400,15 @@ def test_stack_of_the_real_machine_is_one_that_the_program_takes(release: dict[s
     assert not isinstance(config.kata.install, str | None) and config.kata.install.sha256 == "0a" * 32
 
 
+def test_release_that_is_split_is_tested_with_the_archive_of_the_runtime(release: dict[str, str], github: GitHub) -> None:
+    """kata-static of 4.1.0 has no shim of the Go runtime, which the stack sets."""
+    archives = [f"kata-static-4.1.0-amd64.tar.zst sha256:{'0b' * 32}", f"kata-go-static-4.1.0-amd64.tar.zst sha256:{'0c' * 32}"]
+    github.answer("repos/kata-containers/kata-containers/releases/tags/4.1.0", "\n".join(archives))
+    document = yaml.safe_load(script(REPOSITORY, "e2e-stack", "28.5.2", "4.1.0", **release))
+    config = load({key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}.get)
+    assert config.kata.runtime == "go" and "/kata-go-static-4.1.0-amd64" in str(config.kata.install)
+
+
 def test_release_without_a_sum_is_refused(release: dict[str, str], github: GitHub) -> None:
     path = "repos/kata-containers/kata-containers/releases/tags/3.32.0"
     for answer in ("", "kata-static-3.32.0-amd64.tar.zst null\n"):
