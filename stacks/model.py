@@ -53,6 +53,10 @@ LabelName = Annotated[
     form(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "small letters, digits and hyphens, at most 63, and no hyphen at either end"),
 ]
 """What Kubernetes takes as the name of a namespace or handler: an existing one may have any of its lengths."""
+NodeName = Annotated[
+    str,
+    form(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", "the name of a node as kubectl get nodes prints it, which has no capitals"),
+]
 Version = Annotated[str, form(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", "three numbers with dots, such as 3.32.0")]
 ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
 HttpAddress = Annotated[str, form(r"^https?://[^\s]+$", "an address that begins with https:// or http:// and has no spaces")]
@@ -388,7 +392,7 @@ class KataDeploy(Model):
 class ClusterProof(Model):
     """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
 
-    nodes: Annotated[list[str], Field(min_length=1)] | None = None
+    nodes: Annotated[list[NodeName], Field(min_length=1)] | None = None
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
     selector: Selector | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
