@@ -169,19 +169,23 @@ def page(
     rows = [f"{words.named(names)}: {text}" for text, names in names_by_text.items()] + of_groups
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
+    proofs = {resource.urn: resource for resource in (*preview.resources, *changes) if resource.type == words.CLUSTER_PROOF}
+    of_proofs = {urn: text for urn, proof in proofs.items() if (text := words.cluster_proof(proof))}
+    on_cluster = _counted([*cluster, *(replace(proofs[urn], op="update") for urn in of_proofs)])
     own = ("kubernetes:", "pulumi:")
     others = [change for change in rest if not change.type.startswith(own) or words.is_another_account(change)]
     count = sum(node.op != "delete" for node in nodes.values())
     counts = [
         f"Nodes ({count}): **{_counted(ops)}**",
         *groups,
-        f"Cluster: **{_counted(cluster)}**",
+        f"Cluster: **{on_cluster}**",
         f"Other resources: **{_counted(others)}**",
     ]
     document.add(" · ".join(counts), counts=False)
     document.section("Nodes", rows, folded=False)
     document.section("Measured on nodes and clusters", drifted, folded=False)
-    document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
+    rows = [*of_proofs.values(), *(words.cluster_object(change) for change in cluster)]
+    document.section(f"Cluster: {on_cluster}", rows, folded=True)
     document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
     document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
     return document.text(*last)

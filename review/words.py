@@ -10,6 +10,7 @@ from review.neutral import SECRET_NAME, code, resource_type
 
 NODE = "kata-nodes:index:KataNode"
 GROUP = "kata-nodes:index:AwsNodeGroup"
+CLUSTER_PROOF = "kata-nodes:index:KataProof"
 POOL, INSTANCE, LOGIN_KEY = "kata-nodes:index:AwsNodes", "aws:ec2/instance:Instance", "aws:ec2/keyPair:KeyPair"
 """A pool on AWS, a machine of it, named after its node (components/aws/nodes.py), and the login key of all of them."""
 PATHS_SHOWN = 6
@@ -227,6 +228,14 @@ def group(resource: Resource) -> str:
         return f"**new**: {_set_up(new)}; each machine is proven before it joins"
     words = _differences(old, new)
     return f"{'; '.join(words)}; for machines that start from then on" if words else ""
+
+
+def cluster_proof(resource: Resource) -> str:
+    """What becomes of the proof of a cluster's nodes, whose Jobs no preview has that cannot ask for the nodes; empty when nothing
+    does, and where its objects show all, as of a new one."""
+    new, old = _plan(resource, "new"), _plan(resource, "old")
+    words = _differences(old, new) if old and new and resource.op != "delete" else []
+    return f"change the proof of the cluster's nodes {code(resource.name)}: {'; '.join(words)}" if words else ""
 
 
 def node(resource: Resource, children: Iterable[Resource], machine_replaced: bool = False) -> str:

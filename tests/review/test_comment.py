@@ -335,6 +335,20 @@ def test_object_of_the_cluster_shows_what_changes_and_only_plain_values() -> Non
     assert "- change `Namespace` `sandboxes`: `metadata.labels.enforce` `baseline` → `privileged`; `spec.token`\n" in text
 
 
+def test_other_nodes_to_prove_are_told_although_no_preview_has_their_jobs() -> None:
+    """A pull request that proves other nodes of a cluster, or another sandbox, read as no change."""
+    proof = {"kind": "kata-nodes:index:KataProof", "name": "proof"}
+    plans = ({"nodeSelector": "a=b", "sandbox": "rootless"}, {"nodeSelector": "c=d", "sandbox": "bubblewrap"})
+    base, head = (read(step("create", **proof, new={"plan": plan})) for plan in plans)
+    text = comment.pull_request("s", head, base)
+    assert "Cluster: **1 to change**" in text
+    words = "`nodeSelector` `a=b` → `c=d`; `sandbox` `rootless` → `bubblewrap`"
+    assert f"- change the proof of the cluster's nodes `proof`: {words}\n" in text
+    # Its objects show a new one, and what an earlier version made has no plan.
+    for other in (None, read(step("create", **proof, new={})), head):
+        assert "the proof of the cluster" not in comment.pull_request("s", head, other)
+
+
 def test_another_region_or_cluster_is_told_although_no_input_of_what_moves_there_changes() -> None:
     provider = {"kind": "pulumi:providers:aws", "name": "aws-account"}
     base, head = (read(step("create", **provider, new={"region": region})) for region in ("eu-central-1", "eu-west-1"))
