@@ -41,6 +41,8 @@ REACHED = {
 """Keys of a plan by which a node is reached -> their words where they change; of a new node they are in the stack's file."""
 KEYS = {"hostKey": "**its host key** changes", "bastionHostKey": "**the bastion's host key** changes"}
 """Keys of a plan whose values would be cut off before they differ, and look like a secret."""
+SOURCE = "programAddress"
+"""Key of the plan of a group (components/aws/node_group.py), which plans of earlier versions did not have."""
 GONE = "gone"
 """Key of the plan of a node whose machine no longer exists."""
 LATER = {
@@ -226,7 +228,7 @@ def group(resource: Resource) -> str:
         return "**removed** from the stack"
     if resource.op == "create":
         return f"**new**: {_set_up(new)}; each machine is proven before it joins"
-    words = _differences(old, new)
+    words = _differences(old, new, () if SOURCE in old else (SOURCE,))
     return f"{'; '.join(words)}; for machines that start from then on" if words else ""
 
 

@@ -350,6 +350,14 @@ def test_preview_of_a_group_shows_what_its_machines_become(grouped: Recorder) ->
     assert (plan["dockerVersion"], plan["kataVersion"]) == ("27.5.1", "3.32.0")
     assert "sysctl.user.max_user_namespaces=9000" in plan["kernelParams"]
     assert grouped.by_name["aws-template"].is_secret("userData")
+    assert plan["programAddress"] == "https://files.example.org/nodekit.pyz"
+
+
+def test_preview_of_a_group_shows_no_signature_of_the_programs_address() -> None:
+    args = PROGRAMS["AwsNodeGroup"][0]
+    signed = {**args, "program": {**args["program"], "address": "https://files.example.org/n.pyz?X-Amz-Signature=SIGNATURE"}}
+    recorder = run(lambda: AwsNodeGroup("pool", signed), preview=True)  # type: ignore[arg-type]
+    assert recorder.by_name["pool"].inputs["plan"]["programAddress"] == "https://files.example.org/n.pyz"
 
 
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:

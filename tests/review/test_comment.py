@@ -309,6 +309,9 @@ def test_group_says_what_machines_become_that_start_from_then_on() -> None:
     assert "Nodes (0): **no change** · Groups (1): **1 to change** · Cluster: **no change** · Other" in text
     change = "Kata `3.31.0` → `3.32.0`; `proofSeconds` `300` → `600`; kernel_params change `a=1` → `a=2`"
     assert f"- group `aws`: {change}; for machines that start from then on\n" in text and f"`{template}`" in text
+    moved = ({**old, "programAddress": f"https://{host}/n.pyz"} for host in ("ours.example", "theirs.example"))
+    text = comment.plan("s", read(step("same", kind, "aws", *({"plan": plan} for plan in moved))))
+    assert "`programAddress` `https://ours.example/n.pyz` → `https://theirs.example/n.pyz`; for machines" in text
     same = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": old})))
     assert "Groups (1): **no change**" in same and "- group" not in same
     created = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
