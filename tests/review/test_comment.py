@@ -612,6 +612,13 @@ def test_too_large_a_document_is_not_read() -> None:
     assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}', 10))
 
 
+def test_preview_of_a_thousand_nodes_is_read() -> None:
+    """Their pull request had a red check, although a deployment does what it holds."""
+    inputs = {"stdin": "x" * 10_000}
+    head = read(*(child(verb, inputs, inputs, f"n{number}") for number in range(1_000) for verb in ("system", "proof")))
+    assert head.errors == () and len(head.resources) == 2_000
+
+
 def test_plan_of_very_many_nodes_is_read_which_is_done_once_it_is_approved(tmp_path: Path) -> None:
     """Beyond the bound of what a fork uploads, the summary said that the preview failed and nothing was planned."""
     (tmp_path / "document").write_text('{"steps": []}' + " " * documents.MAX_DOCUMENT)
