@@ -309,8 +309,13 @@ def cluster_object(resource: Resource) -> str:
 
 
 def is_another_account(resource: Resource) -> bool:
-    """Whether a plugin of the stack is set otherwise, as with another region or cluster, where all that it makes would be."""
-    return resource.type.startswith("pulumi:providers:") and resource.op in ("update", "replace")
+    """Whether a plugin of the stack is set otherwise, as with another region or cluster, where all that it makes would be.
+
+    A kubeconfig is not known before the nodes are proven, so it seems to change with each of them; its cluster is an input too.
+    """
+    if not resource.type.startswith("pulumi:providers:") or resource.op not in ("update", "replace"):
+        return False
+    return any((resource.new or {}).get(name) not in (UNKNOWN, SECRET) for name in resource.changed)
 
 
 def other(resource: Resource) -> str:

@@ -357,6 +357,11 @@ def test_another_region_or_cluster_is_told_although_no_input_of_what_moves_there
     base, head = (read(step("create", **provider, new={"region": region})) for region in ("eu-central-1", "eu-west-1"))
     assert "- change `pulumi:providers:aws` `aws-account`: `region`\n" in comment.pull_request("s", head, base)
     assert "pulumi:providers" not in comment.pull_request("s", head, None)
+    for later in (documents.UNKNOWN, documents.SECRET):
+        old, new = ({"kubeconfig": kubeconfig, "clusterIdentifier": "https://c"} for kubeconfig in (documents.SECRET, later))
+        noted = {"kubeconfig": {"kind": "update"}}
+        changed = step("update", "pulumi:providers:kubernetes", "cluster", old, new, detailedDiff=noted)
+        assert "Other resources: **no change**" in comment.plan("s", read(changed))
 
 
 def test_type_of_a_resource_is_shown_that_is_named_like_a_key() -> None:
