@@ -25,7 +25,7 @@ from stacks.model import (
     in_plain,
     load,
     refuse_encrypted_sections,
-    refuse_settings_of_the_plugin,
+    refuse_settings_of_plugins,
     refuse_unknown,
     refuse_useless,
 )
@@ -54,7 +54,7 @@ try:
     refuse_unknown(values, pulumi.get_project())
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
-    refuse_settings_of_the_plugin(config, values)
+    refuse_settings_of_plugins(config, values)
     present = [key for key in SECRET_KEYS if settings.get_secret(key) is not None]
     refuse_useless(config, present)
 except ConfigError as error:

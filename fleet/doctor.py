@@ -233,7 +233,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
     if not _is_of_this_program(config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
     # pydantic takes a while to load
-    from stacks.model import OBJECTS, ConfigError, load, refuse_settings_of_the_plugin, refuse_unknown
+    from stacks.model import OBJECTS, ConfigError, load, refuse_settings_of_plugins, refuse_unknown
 
     sections = {f"kata-nodes:{key}" for key in OBJECTS}
     config = {key: handed_over(value) if key in sections else value for key, value in config.items()}
@@ -244,7 +244,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
 
     try:
         refuse_unknown(config, str(_project().get("name")))
-        refuse_settings_of_the_plugin(load(section), config)
+        refuse_settings_of_plugins(load(section), config)
     except ConfigError as error:
         return config, Finding(subject, f"{place}: {error}", "Correct that key")
     return config, Finding(subject, f"{place} is valid")

@@ -862,23 +862,28 @@ def refuse_unknown(keys: Iterable[str], project: str = NAMESPACE) -> None:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
-def refuse_settings_of_the_plugin(config: StackConfig, values: Mapping[str, str]) -> None:
-    """Refuse settings of AWS's plugin, such as aws:profile, where the stack makes machines there; raises ConfigError. `values`
-    are all that Pulumi holds.
+def refuse_settings_of_plugins(config: StackConfig, values: Mapping[str, str]) -> None:
+    """Refuse settings of the plugins of AWS and Kubernetes, such as aws:profile, where the stack makes something there; raises
+    ConfigError. `values` are all that Pulumi holds.
 
-    The stack has its account by a plugin of its own, to which they do not come: with aws:profile, or without what
-    aws:allowedAccountIds forbids, machines would be made in another account than the one that was meant.
+    The stack has its account and its cluster by plugins of its own, to which they do not come: with aws:profile or
+    kubernetes:context, or without what aws:allowedAccountIds forbids, it would be made in another place than was meant.
     """
-    aws = config.nodes.aws if config.nodes else None
-    if aws is None:
-        return
-    useless = sorted(key for key in values if key.startswith("aws:") and (key, values[key]) != ("aws:region", aws.region))
-    if useless:
-        why = (
-            "it would have no effect: nodes.aws.region names the region, and the credentials are those of the aws command where "
-            "the stack is run, such as by AWS_PROFILE. Remove it: pulumi config rm"
+    instead = {}
+    if aws := config.nodes.aws if config.nodes else None:
+        instead["aws"] = (
+            "nodes.aws.region names the region, and the credentials are those of the aws command where the stack is run, such as "
+            "by AWS_PROFILE"
         )
-        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(f"{key}: {why} {key}." for key in useless))
+    if config.kubernetes:
+        instead["kubernetes"] = f"the secret {NAMESPACE}:kubeconfig and kubernetes.context name the cluster"
+    lines = [
+        f"{key}: it would have no effect: {instead[plugin]}. Remove it: pulumi config rm {key}."
+        for key, value in sorted(values.items())
+        if (plugin := key.partition(":")[0]) in instead and (key, value) != ("aws:region", aws and aws.region)
+    ]
+    if lines:
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
 def _instead(key: str, known: Collection[str]) -> str:
