@@ -20,7 +20,7 @@ from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
 from stacks.model import NAMESPACE, ConfigError, refuse_encrypted_sections
-from stacks.stack_file import handed_over, loaded, namespaced
+from stacks.stack_file import handed_over, loaded, misplaced, namespaced
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
@@ -155,6 +155,9 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
+        if keys := misplaced(stack_file):
+            where = f"{file.name} has {', '.join(keys)} beside its key config"
+            return failed(f"{where}, where nothing reads it. Indent it below config.")
         if isinstance(config := stack_file.get("config"), dict):
             stack_file["config"] = namespaced(config, project_name(seat / "Pulumi.yaml"))
         encrypted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in without_secrets(stack_file)[1]}

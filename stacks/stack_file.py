@@ -99,6 +99,11 @@ def loaded(text: str | bytes) -> Any:
     return yaml.load(text, AsPulumi)
 
 
+def misplaced(document: Mapping[Any, Any]) -> list[str]:
+    """Keys of a stack file with a namespace, such as kata-nodes:docker, beside `config`: the engine passes over them."""
+    return [key for key in document if isinstance(key, str) and ":" in key]
+
+
 def namespaced(config: Mapping[Any, Any], project: str) -> dict[str, Any]:
     """The keys of a stack file's configuration as the engine takes them: one that names no namespace is of the project's."""
     return {str(key) if ":" in str(key) else f"{project}:{key}": value for key, value in config.items()}

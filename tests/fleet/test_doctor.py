@@ -199,6 +199,13 @@ def test_file_whose_settings_do_not_come_to_the_stack_is_not_called_valid(
         assert cure in doctor._file("a")[1].message
 
 
+def test_section_beside_the_configuration_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes: {local: {}}\nkata-nodes:docker: {version: 28.5.2}\n")
+    finding = doctor._file("a")[1]
+    assert "kata-nodes:docker" in finding.message and finding.cure == "Indent it below config"
+
+
 def test_words_of_the_file_are_what_the_engine_takes_them_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "Pulumi.a.yaml"

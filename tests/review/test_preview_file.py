@@ -100,6 +100,15 @@ def test_section_with_an_encrypted_part_is_refused_as_a_deployment_refuses_it(tm
     assert "kata-nodes:nodes: it is set as a secret, or a part of it is" in message and "kubeconfig:" not in message
 
 
+def test_section_that_is_not_indented_is_refused_which_the_engine_passes_over(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    text = "config:\n  kata-nodes:nodes: {local: {}}\nkata-nodes:docker:\n  version: 28.5.2\n"
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(text)
+    document = preview.preview(tmp_path, "x")
+    assert document and "has kata-nodes:docker beside its key config" in document["preview"]["diagnostics"][0]["message"]
+
+
 def test_key_without_a_namespace_is_the_projects_as_for_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise its made-up kubeconfig is none, and a section with an encrypted part is let through."""
     (tmp_path / "stacks").mkdir()
