@@ -25,6 +25,7 @@ from stacks.model import (
     in_plain,
     load,
     refuse_encrypted_sections,
+    refuse_settings_of_plugins,
     refuse_unknown,
     refuse_useless,
 )
@@ -49,9 +50,11 @@ def section(key: str) -> Any:
 secrets = {key: value for key in SECRETS if (value := settings.get_secret(key)) is not None}
 try:
     # What the engine handed over, and what a test set in this process.
-    refuse_unknown({*everything.get_config_env(), *everything.CONFIG.get()})
+    values = {**everything.get_config_env(), **everything.CONFIG.get()}
+    refuse_unknown(values, pulumi.get_project())
     refuse_encrypted_sections(everything.is_config_secret)
     config = load(section)
+    refuse_settings_of_plugins(config, values)
     present = [key for key in SECRET_KEYS if settings.get_secret(key) is not None]
     refuse_useless(config, present)
 except ConfigError as error:

@@ -138,7 +138,8 @@ def preflight(request: rules.Request) -> list[rules.Row]:
     """The rows of the table; asks, and changes nothing.
 
     IAM actions: ec2:DescribeInstanceTypes, ec2:DescribeInstanceTypeOfferings, ec2:DescribeImages, ec2:DescribeInstances,
-    ec2:DescribeSubnets, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota. Raises NodeError as `clients`.
+    ec2:DescribeSubnets, ec2:DescribeSecurityGroups, servicequotas:GetServiceQuota, servicequotas:GetAWSDefaultServiceQuota.
+    Raises NodeError as `clients`.
     """
     client, quotas = clients(request.region, "ec2", "service-quotas")
     types = _types(client, [request.instance_type])
@@ -149,6 +150,9 @@ def preflight(request: rules.Request) -> list[rules.Row]:
         zones, row = rules.judge_subnets(request, answered(lambda: client.describe_subnets(SubnetIds=list(request.subnets))))
         rows.append(row)
         request = replace(request, zones=zones)
+    if request.security_groups:
+        groups = answered(lambda: client.describe_security_groups(GroupIds=list(request.security_groups)))
+        rows.append(rules.judge_security_groups(request, groups))
     offerings = {"LocationType": "availability-zone", "Filters": [{"Name": "instance-type", "Values": [request.instance_type]}]}
     rows.append(
         rules.judge_zones(request, pages(client, "describe_instance_type_offerings", "InstanceTypeOfferings", **offerings))

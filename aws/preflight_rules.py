@@ -43,6 +43,8 @@ class Request:
     """Size of the root volume that machines get, in GiB; none: the image's own."""
     vpc: str | None = None
     subnets: Sequence[str] = ()
+    security_groups: Sequence[str] = ()
+    """Groups that machines get beside the stack's own, which there must be before."""
     stack: str | None = None
     """Value of the tag `kata-nodes` of machines that are part of `count`, where they run already."""
 
@@ -150,6 +152,22 @@ def judge_subnets(request: Request, answer: Answer) -> tuple[list[str], Row]:
         )
     zones = sorted({subnet["AvailabilityZone"] for subnet in subnets})
     return zones, Row("subnets", OK, f"{len(subnets)} in {request.vpc}, zones {', '.join(zones)}")
+
+
+def judge_security_groups(request: Request, answer: Answer) -> Row:
+    """From DescribeSecurityGroups: the further groups of machines are there. EC2 refuses an instance with another one, after the
+    stack has made its keys and its own group."""
+    error = answer.get("error", {})
+    if str(error.get("code", "")).startswith(("InvalidGroup", "InvalidSecurityGroup")):
+        remedy = f"Name security groups of {request.region} and {request.vpc}"
+        return Row("security groups", FAILED, printable(str(error["message"]), 200), remedy)
+    if row := refused("security groups", "ec2:DescribeSecurityGroups", answer, request):
+        return row
+    elsewhere = [group["GroupId"] for group in answer["SecurityGroups"] if group.get("VpcId") != request.vpc]
+    if elsewhere:
+        finding = f"{', '.join(elsewhere)} not of {request.vpc}; EC2 takes those alone that are associated with it"
+        return Row("security groups", SKIPPED, finding, f"Name security groups of {request.vpc}, or associate these with it")
+    return Row("security groups", OK, f"{len(answer['SecurityGroups'])} in {request.vpc}")
 
 
 def judge_zones(request: Request, answer: Answer) -> Row:

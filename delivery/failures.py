@@ -4,7 +4,7 @@ from nodekit.failures import Failure
 
 CATALOGUE: dict[str, Failure] = {
     "host-address-invalid": Failure(
-        "The address of a node or of a bastion has a port or brackets, or is nothing that could be dialed.",
+        "The address of a node or of a bastion has a port or brackets, is a list or pattern, or is nothing that could be dialed.",
         "Write a host name or an IP address alone, an IPv6 address without brackets, and the port as its own setting",
         {
             "none": "Give the address by which the machine is reached: one without a public address has only its private one",

@@ -18,11 +18,18 @@ HOST_KEYS: dict[str, tuple[tuple[str, ...], int]] = {
 }
 """Kind of a host key that can be pinned, the best one first -> the strings that its data begins with, and the bytes of the last
 one (RFC 8709, section 4; RFC 5656, section 3.1). A machine in FIPS mode has none of the first kind."""
+LOGIN_KEYS = {"ssh-ed25519": 2, "ssh-rsa": 3}
+"""Kind of a login key that EC2 takes -> of how many strings its data is made (RFC 8709, section 4; RFC 4253, section 6.6)."""
 RSA = ("ssh-rsa", "rsa-sha2-256", "rsa-sha2-512")
 """Kinds of which the official command plugin takes only signatures by SHA-1 (`remote/connection.go`, `hostKeyAlgorithms`), which
 OpenSSH has refused since 8.8."""
 PUBLIC_KEY = re.compile(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+\s|-----BEGIN [A-Z ]*PUBLIC KEY-----|---- BEGIN SSH2 PUBLIC KEY ----")
 PRIVATE_KEY = re.compile("PRIVATE KEY-----|PuTTY-User-Key-File-")
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+DOMAIN_NAME = re.compile(rf"(?=.*[A-Za-z_-])({_LABEL}\.)*{_LABEL}\.?")
+"""What Go's resolver, which the command plugin dials with, looks up as a name (net/dnsclient.go, isDomainName)."""
+MOST_NAME = 253
+"""Characters of such a name, without a dot at its end."""
 RESULT = '{"'
 """How the result of a verb begins."""
 OPENSSH_KEY = b"openssh-key-v1\0"
@@ -50,10 +57,19 @@ def public_half(text: str) -> str:
 
 
 def public_key(text: str | None) -> str:
-    """The public half of a login key, of any kind. Raises NodeError `bad-input` for none, and for a private key, without showing
-    any of it."""
-    if not text or not text.strip() or PRIVATE_KEY.search(text):
-        problem = "is a private key" if text and text.strip() else "holds nothing"
+    """The public half of a login key, of any kind.
+
+    Raises NodeError `bad-input` for none, for one of `LOGIN_KEYS` that lacks a part, and for a private key, of which it
+    shows nothing.
+    """
+    problem = ""
+    if not text or not text.strip():
+        problem = "holds nothing"
+    elif PRIVATE_KEY.search(text):
+        problem = "is a private key"
+    elif (kind := text.split()[0]) in LOGIN_KEYS and not _is_whole(kind, (*text.split(), "")[1]):
+        problem = f"is not a whole key of the kind {kind}"
+    if not text or problem:
         raise NodeError(
             "bad-input", f"The public login key {problem}", expected="the content of the file whose name ends in .pub"
         )
@@ -81,15 +97,31 @@ def _is_of(kind: str, encoded: str) -> bool:
     return data == b"".join(len(part).to_bytes(4, "big") + part for part in strings) and (len(names) == 1 or data[-size] == 4)
 
 
+def _is_whole(kind: str, encoded: str) -> bool:
+    """Whether this is the data of a login key of that kind: strings, each after its length, of which the first is the kind."""
+    parts = []
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + size:
+            return False
+        parts.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return len(parts) == LOGIN_KEYS[kind] and parts[0] == kind.encode()
+
+
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path or a space.
+    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path, a space, a pattern
+    or a list.
     """
-    is_name = ":" not in text and not text.startswith(("-", "[")) and not re.search(r"[\s@/\x00-\x1f\x7f]", text)
     try:
-        if not is_name:
-            ipaddress.IPv6Address(text)
+        if not DOMAIN_NAME.fullmatch(text) or len(text.rstrip(".")) > MOST_NAME:
+            ipaddress.ip_address(text)
     except ValueError:
         message = f"The address {printable(text, 120)!r} of the {host} is not a host name or an IP address"
         raise NodeError("host-address-invalid", message) from None

@@ -27,7 +27,7 @@ from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
-from stacks.stack_file import handed_over, loaded, namespaced
+from stacks.stack_file import handed_over, loaded, misplaced, namespaced
 
 PYTHON = (3, 11)
 SITE_SECONDS = 5.0
@@ -232,7 +232,11 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return {**config, ENVIRONMENT: True}, Finding(subject, message)
     if not _is_of_this_program(config):
         return {}, Finding(subject, f"{place} is of another program, so it was not checked")
-    from stacks.model import OBJECTS, ConfigError, load, refuse_unknown  # pydantic takes a while to load
+    if keys := misplaced(document):
+        message = f"{place}: {printable(', '.join(keys), 300)}: beside the key config, where nothing reads it"
+        return config, Finding(subject, message, "Indent it below config")
+    # pydantic takes a while to load
+    from stacks.model import OBJECTS, ConfigError, load, refuse_settings_of_plugins, refuse_unknown
 
     sections = {f"kata-nodes:{key}" for key in OBJECTS}
     config = {key: handed_over(value) if key in sections else value for key, value in config.items()}
@@ -242,8 +246,8 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         return "" if value is None and f"kata-nodes:{key}" in config else value  # as the engine hands it over
 
     try:
-        refuse_unknown(map(str, config))
-        load(section)
+        refuse_unknown(config, str(_project().get("name")))
+        refuse_settings_of_plugins(load(section), config)
     except ConfigError as error:
         return config, Finding(subject, f"{place}: {error}", "Correct that key")
     return config, Finding(subject, f"{place} is valid")

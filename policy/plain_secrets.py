@@ -66,6 +66,9 @@ _TELLING = re.compile(
     r"\bsecret|_SECRET)\Z"
 )
 """How names end whose value is a secret: DB_PASSWORD, sudoPassword, api-key. `secretName`, `tokenPath`, `tlsSecret` do not."""
+_NAMING = re.compile(r"(?i)existing.*key|(?:.*[^a-z])?(?:creation|idempotency)[-_]?token")
+"""Names of what is none: a key of a Secret that is there (existingSecretKey, in values of charts), and what tells two requests to
+AWS apart (creationToken, idempotencyToken)."""
 _ENCODED = re.compile(r"[A-Za-z0-9+/\s]{32,}={0,2}\s*")
 _SWITCH = ("true", "false", "yes", "no", "on", "off", "1", "0")
 """What no secret is, in letters of any case: MYSQL_ALLOW_EMPTY_PASSWORD=yes turns something on."""
@@ -77,6 +80,8 @@ _ANNOTATION = re.compile(
 Secret, as those of ingress controllers do (nginx.ingress.kubernetes.io/auth-tls-secret=NAMESPACE/NAME)."""
 _PLACEHOLDER = re.compile(r"\$\(\w[\w.-]*\)|\$\{\w+\}|\{\{[^{}\"'`]*\}\}")
 """What stands for a value from elsewhere: a variable of a container, or a template's field, but no text that a template holds."""
+_ADDRESS = re.compile(r"(?:vault:|arn:|(?!https?:)[a-z][a-z0-9+.-]{0,30}://)[^\s'\"]+|ENC\[[^\[\]\s]+\]")
+"""Where the secret lies, for what puts it there later (`vault:…`, `op://…`, `arn:…`), and what sops has encrypted."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,11 @@ def form(text: str) -> str | None:
 
 def telling(name: str) -> bool:
     """Whether a name says that its value is a secret."""
-    return bool(_TELLING.search(name))
+    return bool(_TELLING.search(name)) and not _NAMING.fullmatch(name)
+
+
+def _stands_elsewhere(text: str) -> bool:
+    return bool(_PLACEHOLDER.fullmatch(text) or _ADDRESS.fullmatch(text))
 
 
 def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Iterator[FoundSecret]:
@@ -123,7 +132,7 @@ def secrets(value: object, at: str, name: str = "", kept: bool = False) -> Itera
     elif isinstance(value, str) and value.strip() and value.strip().lower() not in _SWITCH:
         if description := form(value):
             yield FoundSecret(at, description, kept)
-        elif telling(name) and not _PLACEHOLDER.fullmatch(value.strip()) and not _ANNOTATION.fullmatch(f"{name}={value}"):
+        elif telling(name) and not _stands_elsewhere(value.strip()) and not _ANNOTATION.fullmatch(f"{name}={value}"):
             yield FoundSecret(at, f"the value of {name}", kept)
         else:
             yield from _within(value, at, kept)

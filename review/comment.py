@@ -51,6 +51,11 @@ STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 """Names of stacks that are shown: they stand in a marker, a heading and a title."""
 DRIFTED = {"update": "changed", "replace": "changed", "delete": "gone"}
 """What the steps of a refresh report: not what will be done, but what has happened."""
+UNNAMED = (
+    "The preview ended with exit code {} although its document names no error, as where a policy refuses a resource. "
+    "See the log of its job."
+)
+"""Stands for what the engine prints and leaves out of its document (backend/display/json.go)."""
 RESERVED = 1_000
 """Bytes kept for what closes a page."""
 
@@ -164,18 +169,23 @@ def page(
     rows = [f"{words.named(names)}: {text}" for text, names in names_by_text.items()] + of_groups
     rest = [change for change in real if change.custom and change.parent not in nodes]
     cluster = [change for change in rest if change.type.startswith("kubernetes:")]
-    others = [change for change in rest if not change.type.startswith(("kubernetes:", "pulumi:"))]
+    proofs = {resource.urn: resource for resource in (*preview.resources, *changes) if resource.type == words.CLUSTER_PROOF}
+    of_proofs = {urn: text for urn, proof in proofs.items() if (text := words.cluster_proof(proof))}
+    on_cluster = _counted([*cluster, *(replace(proofs[urn], op="update") for urn in of_proofs)])
+    own = ("kubernetes:", "pulumi:")
+    others = [change for change in rest if not change.type.startswith(own) or words.is_another_account(change)]
     count = sum(node.op != "delete" for node in nodes.values())
     counts = [
         f"Nodes ({count}): **{_counted(ops)}**",
         *groups,
-        f"Cluster: **{_counted(cluster)}**",
+        f"Cluster: **{on_cluster}**",
         f"Other resources: **{_counted(others)}**",
     ]
     document.add(" · ".join(counts), counts=False)
     document.section("Nodes", rows, folded=False)
     document.section("Measured on nodes and clusters", drifted, folded=False)
-    document.section(f"Cluster: {_counted(cluster)}", [words.cluster_object(change) for change in cluster], folded=True)
+    rows = [*of_proofs.values(), *(words.cluster_object(change) for change in cluster)]
+    document.section(f"Cluster: {on_cluster}", rows, folded=True)
     document.section(f"Other resources: {_counted(others)}", [words.other(change) for change in others], folded=True)
     document.section(f"{len(preview.warnings)} warnings", [code(warning, 500) for warning in preview.warnings], folded=True)
     return document.text(*last)
@@ -234,7 +244,7 @@ def plan(stack: str, preview: Preview) -> str:
     """What a deployment will do once it is approved: for the person who approves it."""
     first = [marker("plan", stack), f"### Plan for stack {stack}", ""]
     last = ["<sub>Compared with the stack's state. After approval exactly this is done; anything else is refused.</sub>"]
-    return page(SUMMARY_ROOM, first, preview, preview.resources, last)
+    return page(SUMMARY_ROOM, first, preview, preview.resources, last if not preview.errors else [])
 
 
 def drift(stack: str, preview: Preview, measured: Sequence[tuple[str, str]] = ()) -> str:
@@ -257,9 +267,12 @@ def main() -> int:
     cli.add_argument("--stack", required=True)
     cli.add_argument("--document", type=Path, required=True, help="the engine's JSON document")
     cli.add_argument("--base", type=Path, help="the document of a pull request's base")
+    cli.add_argument("--ended", type=int, default=0, help="exit code of the engine that wrote the document (default: 0)")
     options = cli.parse_args()
     try:
         read = documents.of(options.document)
+        if options.ended and not read.errors:
+            read = replace(read, errors=(UNNAMED.format(options.ended),))
         base = documents.of(options.base) if options.base and options.base.exists() else None
         if options.kind == "preview":
             text = pull_request(options.stack, read, base)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-MAX_DOCUMENT = 32 << 20
-"""Characters of a document that is read; a hundred nodes make about 4 million."""
-MAX_OWN_DOCUMENT = 16 * MAX_DOCUMENT
+MAX_DOCUMENT = 96 << 20
+"""Characters of a document that is read; a thousand nodes make about 40 million."""
+MAX_OWN_DOCUMENT = 512 << 20
 """Of one that no fork has written: a plan is approved and done also where it is not read."""
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """How the engine writes a value that a preview cannot know (sdk/go/common/resource/plugin/rpc.go, UnknownStringValue)."""

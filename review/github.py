@@ -1,8 +1,10 @@
 """Find, write and close this project's comments and issues on GitHub, through GitHub's own command `gh`."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from nodekit.host.capture import capture
 
@@ -22,7 +24,7 @@ class GitHubError(Exception):
 
 def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """What the REST API answers; a body goes through standard input, so that no text becomes an argument."""
-    argv = ["gh", "api", "--method", method, path, *(["--input", "-"] if body is not None else [])]
+    argv = ["gh", "api", "--method", method, path, *_hostname(), *(["--input", "-"] if body is not None else [])]
     text = b"" if body is None else json.dumps(body).encode()
     try:
         result = capture(argv, timeout=SECONDS, limit=MAX_ANSWER, stdin=text)
@@ -37,6 +39,13 @@ def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return json.loads(result.stdout) if result.stdout.strip() else None
     except ValueError:
         raise GitHubError(f"{method} {path}: the answer is not JSON, so it is not of GitHub's API") from None
+
+
+def _hostname() -> list[str]:
+    """Option with the GitHub that runs the workflow, where it is that of an enterprise (ACME.ghe.com): `gh` would ask github.com,
+    and hand it the token."""
+    host = urlsplit(os.environ.get("GITHUB_SERVER_URL", "")).hostname
+    return ["--hostname", host] if host and host != "github.com" else []
 
 
 def pages(path: str) -> Iterator[dict[str, Any]]:

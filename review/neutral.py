@@ -13,6 +13,8 @@ SECRET_NAME = re.compile(
     r"password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key|credential|kubeconfig", re.IGNORECASE
 )
 """Names whose values are never shown, marked as secret or not."""
+TYPE = re.compile(r"[a-z][a-z0-9-]{0,40}(:[A-Za-z0-9./_-]{1,80}){1,2}")
+"""Types of resources (pulumi, sdk/go/common/tokens)."""
 _PEM = re.compile(r"-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
 # Every repetition has a bound: a fork chooses the text, and unbounded ones take quadratic time.
 _NAMED = re.compile(rf"((?:{SECRET_NAME.pattern})[\w.-]{{0,40}}[\"']?\s{{0,5}}[:=]\s{{0,5}}[\"']?)[^\s\"',;]+", re.IGNORECASE)
@@ -49,6 +51,12 @@ def hide(text: str) -> str:
     for form in (_HEADER, _OPTION, _NAMED):
         text = form.sub(rf"\1{HIDDEN}", text)
     return _LONG.sub(_looks_random, text)
+
+
+def resource_type(token: str) -> str:
+    """As `code`, of a resource's type: its parts are no name and value, as those of `tls:index/privateKey:PrivateKey` look."""
+    words = token.replace(":", " ")
+    return f"`{token}`" if TYPE.fullmatch(token) and hide(words) == words else code(token)
 
 
 def code(text: str, limit: int = SHOWN) -> str:

@@ -19,13 +19,14 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
-from stacks.model import ConfigError, refuse_encrypted_sections
-from stacks.stack_file import handed_over, loaded, namespaced
+from stacks.model import NAMESPACE, ConfigError, refuse_encrypted_sections
+from stacks.stack_file import handed_over, loaded, misplaced, namespaced
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")
 """Keys of a stack file by which its secrets are opened."""
 ENVIRONMENT = "environment"
 """Key of a stack file that names environments of Pulumi ESC, which only Pulumi Cloud opens."""
+KUBECONFIG = f"{NAMESPACE}:kubeconfig"
 MADE_UP = "made-up"
 SECONDS = 3600
 """Bound on one command of the engine; the first one sets the environment up, too."""
@@ -66,7 +67,8 @@ def made_up(key: str, config: Mapping[str, Any]) -> str:
 def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[str]]:
     """A stack file that anybody can open, and the names of what is made up in it.
 
-    Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value. Environments are left out.
+    Each encrypted value, and each key of `missing`, which the program requires, gets a made-up value, and so does the kubeconfig,
+    by which a cluster would be asked: one without a secret, as of EKS, may be in the file in plain. Environments are left out.
     """
     sealed: list[str] = [ENVIRONMENT] if document.get(ENVIRONMENT) else []
     config = document.get("config")
@@ -80,8 +82,8 @@ def without_secrets(document: Mapping[str, Any], missing: tuple[str, ...] = ()) 
             return {inner: opened(below, f"{key}.{inner}") for inner, below in value.items()}
         return [opened(below, f"{key}[{index}]") for index, below in enumerate(value)] if isinstance(value, list) else value
 
-    values = {key: opened(value, key) for key, value in config.items()}
-    for key in missing:
+    values = {key: opened(value, key) for key, value in config.items() if key != KUBECONFIG}
+    for key in (*([KUBECONFIG] if KUBECONFIG in config else []), *missing):
         sealed.append(key)
         values[key] = made_up(key, config)
     kept = {key: value for key, value in document.items() if key not in (*SEALED, ENVIRONMENT)}
@@ -153,6 +155,9 @@ def preview(checkout: Path, stack: str) -> dict[str, Any] | None:
             return failed(f"{file.name} cannot be read: {error}")
         if not isinstance(stack_file, dict):
             return failed(f"{file.name} holds no configuration.")
+        if keys := misplaced(stack_file):
+            where = f"{file.name} has {', '.join(keys)} beside its key config"
+            return failed(f"{where}, where nothing reads it. Indent it below config.")
         if isinstance(config := stack_file.get("config"), dict):
             stack_file["config"] = namespaced(config, project_name(seat / "Pulumi.yaml"))
         encrypted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in without_secrets(stack_file)[1]}

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from review.documents import SECRET, UNKNOWN, Resource
-from review.neutral import SECRET_NAME, code
+from review.neutral import SECRET_NAME, code, resource_type
 
 NODE = "kata-nodes:index:KataNode"
 GROUP = "kata-nodes:index:AwsNodeGroup"
+CLUSTER_PROOF = "kata-nodes:index:KataProof"
 POOL, INSTANCE, LOGIN_KEY = "kata-nodes:index:AwsNodes", "aws:ec2/instance:Instance", "aws:ec2/keyPair:KeyPair"
 """A pool on AWS, a machine of it, named after its node (components/aws/nodes.py), and the login key of all of them."""
 PATHS_SHOWN = 6
@@ -40,6 +41,10 @@ REACHED = {
 """Keys of a plan by which a node is reached -> their words where they change; of a new node they are in the stack's file."""
 KEYS = {"hostKey": "**its host key** changes", "bastionHostKey": "**the bastion's host key** changes"}
 """Keys of a plan whose values would be cut off before they differ, and look like a secret."""
+SOURCE = "programAddress"
+"""Key of the plan of a group (components/aws/node_group.py), which plans of earlier versions did not have."""
+GONE = "gone"
+"""Key of the plan of a node whose machine no longer exists."""
 LATER = {
     *REACHED,
     *KEYS,
@@ -223,8 +228,16 @@ def group(resource: Resource) -> str:
         return "**removed** from the stack"
     if resource.op == "create":
         return f"**new**: {_set_up(new)}; each machine is proven before it joins"
-    words = _differences(old, new)
+    words = _differences(old, new, () if SOURCE in old else (SOURCE,))
     return f"{'; '.join(words)}; for machines that start from then on" if words else ""
+
+
+def cluster_proof(resource: Resource) -> str:
+    """What becomes of the proof of a cluster's nodes, whose Jobs no preview has that cannot ask for the nodes; empty when nothing
+    does, and where its objects show all, as of a new one."""
+    new, old = _plan(resource, "new"), _plan(resource, "old")
+    words = _differences(old, new) if old and new and resource.op != "delete" else []
+    return f"change the proof of the cluster's nodes {code(resource.name)}: {'; '.join(words)}" if words else ""
 
 
 def node(resource: Resource, children: Iterable[Resource], machine_replaced: bool = False) -> str:
@@ -232,9 +245,12 @@ def node(resource: Resource, children: Iterable[Resource], machine_replaced: boo
     new, old = _plan(resource, "new"), _plan(resource, "old")
     if resource.op == "delete":
         return "**removed** from the stack"
+    if new.get(GONE):
+        return "" if old.get(GONE) else "**gone**: nothing is done on it any longer, and it vouches for nothing"
     if resource.op == "create":
         return f"**new**: {_set_up(new)}; proven before anything comes after it"
-    words = _differences(old, new, () if "address" in old else LATER)
+    words = ["**no longer gone**: everything is done again"] if old.get(GONE) else []
+    words += _differences(old, new, (GONE,) if "address" in old else (GONE, *LATER))
     changed = {child.name.rsplit("-", 1)[-1]: child for child in children}
     if machine_replaced or any(_is_for_another_machine(child) for child in changed.values()):
         words.append("**another machine**: everything is done and proven again")
@@ -292,9 +308,19 @@ def cluster_object(resource: Resource) -> str:
     return f"{line}: {'; '.join([*words, *rest])}" if words else line
 
 
+def is_another_account(resource: Resource) -> bool:
+    """Whether a plugin of the stack is set otherwise, as with another region or cluster, where all that it makes would be.
+
+    A kubeconfig is not known before the nodes are proven, so it seems to change with each of them; its cluster is an input too.
+    """
+    if not resource.type.startswith("pulumi:providers:") or resource.op not in ("update", "replace"):
+        return False
+    return any((resource.new or {}).get(name) not in (UNKNOWN, SECRET) for name in resource.changed)
+
+
 def other(resource: Resource) -> str:
     """What happens to any other resource: its inputs are named, and none of their values is shown."""
-    line = f"{VERBS[resource.op]} {code(resource.type)} {code(resource.name)}"
+    line = f"{VERBS[resource.op]} {resource_type(resource.type)} {code(resource.name)}"
     names = sorted(resource.changed) if resource.op in ("update", "replace", "changed") else []
     return f"{line}: {', '.join(code(name, 60) for name in names[:PATHS_SHOWN])}" if names else line
 

@@ -93,6 +93,7 @@ def ask(settings: Aws) -> None:
             vpc=settings.vpc,
             # Instances are in the first ones, in turn; no zone counts in which there will be none.
             subnets=settings.subnets[: settings.instances.count] if settings.instances else settings.subnets,
+            security_groups=settings.security_groups,
             stack=f"{pulumi.get_project()}/{pulumi.get_stack()}",
         )
     )

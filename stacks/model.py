@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -53,6 +53,10 @@ LabelName = Annotated[
     form(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "small letters, digits and hyphens, at most 63, and no hyphen at either end"),
 ]
 """What Kubernetes takes as the name of a namespace or handler: an existing one may have any of its lengths."""
+NodeName = Annotated[
+    str,
+    form(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", "the name of a node as kubectl get nodes prints it, which has no capitals"),
+]
 Version = Annotated[str, form(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", "three numbers with dots, such as 3.32.0")]
 ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
 HttpAddress = Annotated[str, form(r"^https?://[^\s]+$", "an address that begins with https:// or http:// and has no spaces")]
@@ -393,7 +397,7 @@ class KataDeploy(Model):
 class ClusterProof(Model):
     """How every node of the cluster is proven: by a Job with a pod of the template, whatever reached the node before."""
 
-    nodes: Annotated[list[str], Field(min_length=1)] | None = None
+    nodes: Annotated[list[NodeName], Field(min_length=1)] | None = None
     """Names of the nodes, as kubectl get nodes has them; or `selector`."""
     selector: Selector | None = None
     """Label selector of the nodes, such as katacontainers.io/kata-runtime=true, looked up at each `up`."""
@@ -469,8 +473,8 @@ class Kubernetes(Model):
         Annotated[
             str,
             form(
-                r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$",
-                "a registry, such as registry.example:5000 or registry.example/mirror, without https://",
+                r"^(localhost|[a-z0-9-]*\.[a-z0-9.-]*(:[0-9]+)?|[a-z0-9-]+:[0-9]+)(/[a-z0-9._/-]*[a-z0-9])?$",
+                "a registry with a dot or a port, such as registry.example:5000 or registry.example/mirror, without https://",
             ),
         ]
         | None
@@ -842,33 +846,58 @@ def refuse_useless(config: StackConfig, secrets: Collection[str]) -> None:
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(error.sentence() for error in errors))
 
 
-def refuse_unknown(keys: Iterable[str]) -> None:
+def refuse_unknown(keys: Iterable[str], project: str = NAMESPACE) -> None:
     """Refuse keys of this namespace that are neither a section nor a secret, of all that Pulumi holds; raises ConfigError.
 
-    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message;
-    keys of another program, such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is
-    misspelt.
+    So are those of a namespace that can only be meant for this one, since a section there would have no effect and no message:
+    a misspelt one, or that of a `project` with another name, which is that of a key without a namespace. Keys of another program,
+    such as data-nodes:size, are not. The values are not shown: one could be a secret whose key is misspelt.
     """
     names = (*OBJECTS, *SECRET_KEYS)
     known = {f"{NAMESPACE}:{name}" for name in names}
 
     def is_meant(namespace: str, name: str) -> bool:
-        close = difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
+        close = namespace == project or difflib.get_close_matches(namespace.lower(), [NAMESPACE], cutoff=0.8)
         return namespace == NAMESPACE or bool(close and difflib.get_close_matches(name, names, cutoff=0.8))
 
     meant = {key for key in keys if is_meant(*key.partition(":")[::2])}
     strange = sorted(meant - known)
     if strange:
-        lines = [f"{key}: {REASONS['extra_forbidden']}. {_path_instead(key) or REMEDIES['extra_forbidden']}." for key in strange]
+        lines = [f"{key}: {REASONS['extra_forbidden']}. {_instead(key, known)}." for key in strange]
         raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
 
 
-def _path_instead(key: str) -> str:
-    """What to do with the key of a whole value that is written as a path into a section, as messages here write keys; empty for
-    another key."""
+def refuse_settings_of_plugins(config: StackConfig, values: Mapping[str, str]) -> None:
+    """Refuse settings of the plugins of AWS and Kubernetes, such as aws:profile, where the stack makes something there; raises
+    ConfigError. `values` are all that Pulumi holds.
+
+    The stack has its account and its cluster by plugins of its own, to which they do not come: with aws:profile or
+    kubernetes:context, or without what aws:allowedAccountIds forbids, it would be made in another place than was meant.
+    """
+    instead = {}
+    if aws := config.nodes.aws if config.nodes else None:
+        instead["aws"] = (
+            "nodes.aws.region names the region, and the credentials are those of the aws command where the stack is run, such as "
+            "by AWS_PROFILE"
+        )
+    if config.kubernetes:
+        instead["kubernetes"] = f"the secret {NAMESPACE}:kubeconfig and kubernetes.context name the cluster"
+    lines = [
+        f"{key}: it would have no effect: {instead[plugin]}. Remove it: pulumi config rm {key}."
+        for key, value in sorted(values.items())
+        if (plugin := key.partition(":")[0]) in instead and (key, value) != ("aws:region", aws and aws.region)
+    ]
+    if lines:
+        raise ConfigError("The stack configuration is refused:\n  " + "\n  ".join(lines))
+
+
+def _instead(key: str, known: Collection[str]) -> str:
+    """What to do with a key that there is not: of another namespace, or written as a path into a section, as messages here do."""
+    if (own := f"{NAMESPACE}:{key.partition(':')[2]}") in known:
+        return f"Write it as {own}"
     section = re.fullmatch(rf"{NAMESPACE}:({'|'.join(OBJECTS)})[.\[][^'\s]*", key)
     if section is None:
-        return ""
+        return REMEDIES["extra_forbidden"]
     return (
         f"It was set without --path, so it is no part of {NAMESPACE}:{section[1]}. Run: pulumi config rm '{key}', then "
         f"pulumi config set --path '{key}' VALUE"

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -10,12 +11,20 @@ import yaml
 
 class AsPulumi(yaml.SafeLoader):
     """Takes plain words for what the engine takes them for (gopkg.in/yaml.v3), which is not YAML 1.1: `yes`, `on` and `12:30` are
-    text, and `1e3` is a number. As there, a key that stands twice is an error, and so is an anchor within itself."""
+    text, `1e3` is a number, and a date is the text of its first second. As there, a tab is a blank where it does not indent, and
+    a key that stands twice is an error, as is an anchor within itself."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.unfinished: list[str] = []
         """Anchors of the nodes that are being read."""
+
+    def scan_to_next_token(self) -> None:
+        """Go past blanks and comments, a tab among them where the engine takes it as one: not before the key of a block."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            self.forward()
+            super().scan_to_next_token()
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         """The node; raises yaml.composer.ComposerError for one that contains itself, which no reader could walk through.
@@ -45,7 +54,23 @@ class AsPulumi(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
         return node
 
+    def construct_timestamp(self, node: yaml.ScalarNode) -> str:
+        """The text that a program gets of it (Go's time.Time.String); its own where there is no such day or time."""
+        parts = next((match.groups() for form in TIMESTAMPS if (match := form.fullmatch(node.value))), ())
+        try:
+            year, month, day, hour, minute, second = [*map(int, parts[:6]), 0, 0, 0][:6]
+            moment = datetime(year, month, day, hour, minute, second)
+        except ValueError:
+            return str(node.value)
+        fraction, zone = ("".join(text or "" for text in parts[at : at + 1]) for at in (6, 7))
+        offset = zone.replace(":", "") if zone not in ("", "Z", "+00:00") else ""
+        return f"{moment.isoformat(' ')}{fraction.rstrip('0').rstrip('.')} {f'{offset} {offset}' if offset else '+0000 UTC'}"
 
+
+_DAY, _TIME = "([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})", r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(\.[0-9]+)?"
+TIMESTAMPS = [re.compile(_DAY + after) for after in ("", f" {_TIME}", f"[Tt]{_TIME}(Z|[-+][0-9]{{2}}:[0-9]{{2}})")]
+"""As yaml.v3 has them (resolve.go, allowedTimestampFormats): year to second, its fraction, and the zone."""
+AsPulumi.add_constructor("tag:yaml.org,2002:timestamp", AsPulumi.construct_timestamp)
 AsPulumi.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] in ("null", "merge")]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -54,6 +79,7 @@ for tag, form, first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("timestamp", "|".join(pattern.pattern for pattern in TIMESTAMPS), "0123456789"),
 ):
     AsPulumi.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{form})\\Z"), [*first])
 
@@ -71,6 +97,11 @@ ForPulumi.yaml_implicit_resolvers = {
 def loaded(text: str | bytes) -> Any:
     """The document of a stack file. Raises yaml.YAMLError or ValueError."""
     return yaml.load(text, AsPulumi)
+
+
+def misplaced(document: Mapping[Any, Any]) -> list[str]:
+    """Keys of a stack file with a namespace, such as kata-nodes:docker, beside `config`: the engine passes over them."""
+    return [key for key in document if isinstance(key, str) and ":" in key]
 
 
 def namespaced(config: Mapping[Any, Any], project: str) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from components.arguments import checked
 from components.aws.parts import METADATA, AwsMachine, MachineResources
 from components.nodes.node_states import settings_of
 from components.nodes.settings import DockerSettings, KataSettings, Verification
-from components.plain import set_or
+from components.plain import derived, set_or
 from components.plugin_resource import PluginResource
 from components.refusals import reporting_refusals
 from components.whole_numbers import MOST_NODES, whole
 from delivery import bundle
 from delivery.scripts import sent
 from nodekit.errors import NodeError
+from nodekit.rules.text import public
 
 
 class NodeProgram(TypedDict):
@@ -72,7 +73,9 @@ class AwsNodeGroup(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsNodeGroupArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         args = checked(self, AwsNodeGroupArgs, name, args)
         settings = settings_of(args)
-        super().__init__("kata-nodes:index:AwsNodeGroup", name, {"plan": settings.plan}, opts)
+        # Where machines get what they run as root; their user data, in which it is, is secret.
+        source = derived(lambda address: public(str(address)), args["program"]["address"])
+        super().__init__("kata-nodes:index:AwsNodeGroup", name, {"plan": {**settings.plan, "programAddress": source}}, opts)
         machine = args["machine"]
         resources = MachineResources(self, name, machine, opts)
         own = reporting_refusals(bundle.cached)().digest

@@ -19,6 +19,7 @@ from components.plain import set_or
 from components.refusals import reporting_refusals
 from components.whole_numbers import DAY, MOST_NODES, whole
 from nodekit.errors import NodeError
+from nodekit.rules.node_state import TIMEOUT_SECONDS
 from nodekit.rules.text import harmless
 from nodekit.scripts import ladder_script
 
@@ -51,6 +52,21 @@ class KataProofArgs(TypedDict):
     """How long an `up` waits for them; by default 0, not at all. A preview never waits."""
 
 
+def _plan(args: KataProofArgs) -> dict[str, pulumi.Input[Any]]:
+    """For people who read a preview: the Jobs are in none that cannot ask the cluster, as that of a pull request."""
+    proof = args["proof"]
+    return {
+        "nodes": args.get("nodes"),
+        "nodeSelector": args.get("node_selector"),
+        "kataVersion": proof.get("kata_version"),
+        "kernelParams": set_or(proof.get("kernel_params"), []),
+        "nestedSandbox": set_or(proof.get("nested_sandbox"), True),
+        "sandbox": proof.get("sandbox"),
+        "proofImage": proof.get("image"),
+        "proofSeconds": set_or(proof.get("timeout_seconds"), TIMEOUT_SECONDS),
+    }
+
+
 class KataProof(pulumi.ComponentResource):
     """Proves every node by a Job with a pod of the template, all at once.
 
@@ -71,8 +87,8 @@ class KataProof(pulumi.ComponentResource):
     def __init__(self, name: str, args: KataProofArgs, opts: Optional[pulumi.ResourceOptions] = None) -> None:
         reporting_refusals(object_names.check_component)("KataProof", str(name), object_names.MOST_OF_LABEL)
         args = checked(self, KataProofArgs, name, args)
-        super().__init__("kata-nodes:index:KataProof", name, None, opts)
         nodes, selector = args.get("nodes"), args.get("node_selector")
+        super().__init__("kata-nodes:index:KataProof", name, {"plan": _plan(args)}, opts)
         if (nodes is None) == (selector is None) or nodes == [] or selector == "":
             raise pulumi.RunError(f"{name}: set exactly one of nodes and node_selector, the nodes to prove.")
         resolved = pulumi.Output.all(

@@ -183,7 +183,7 @@ class KataNode(pulumi.ComponentResource):
         args = checked(self, KataNodeArgs, name, args)
         settings = settings_of(args)
         node, gone = set_or(args.get("node"), name), args.get("gone", False)
-        plan = {"node": node, **reached(args["connection"]), **settings.plan}
+        plan = {"node": node, **reached(args["connection"]), **settings.plan, **({"gone": True} if gone else {})}
         super().__init__("kata-nodes:index:KataNode", name, {"plan": plan}, opts)
         pyz, digest, (offset, length, script_digest) = reporting_refusals(bundle.cached)()
         program = f"{PROGRAM_FOLDER}/nodekit-{digest[:12]}.pyz"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stacks.model import ConfigError, load, refuse_useless
+from stacks.model import ConfigError, load, refuse_settings_of_plugins, refuse_useless
 from tests.aws.test_pool import MACHINES, group
 
 INSTANCES = {"sshFrom": ["203.0.113.0/24"]}
@@ -93,6 +93,22 @@ def test_group_that_nothing_would_prove_is_refused(kubernetes: Any) -> None:
 def test_two_pools_are_refused() -> None:
     with pytest.raises(ConfigError, match="exactly one of 'local', 'existing' and 'aws'"):
         load({"nodes": {"local": {}, "aws": {**MACHINES, "instances": INSTANCES}}}.get)
+
+
+def test_setting_of_the_plugin_that_does_not_come_to_it_is_refused() -> None:
+    """With aws:profile, or without what aws:allowedAccountIds forbids, machines were made in another account, without a word."""
+    config = load({"nodes": {"aws": {**MACHINES, "instances": INSTANCES}}}.get)
+    refuse_settings_of_plugins(config, {"kata-nodes:nodes": "{}", "aws:region": "eu-central-1", "awsx:x": "y"})
+    with pytest.raises(ConfigError) as caught:
+        refuse_settings_of_plugins(config, {"aws:profile": "prod", "aws:region": "us-east-1"})
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split(":")[1] for line in lines] == ["profile", "region"] and "prod" not in lines[0]
+    assert "AWS_PROFILE" in lines[0] and lines[0].endswith("pulumi config rm aws:profile.")
+    cluster = load({"kubernetes": {"proof": {"selector": "a=b", "image": "i"}}}.get)
+    with pytest.raises(ConfigError, match=r"kubernetes:context: .* kubernetes\.context name the cluster\. Remove it"):
+        refuse_settings_of_plugins(cluster, {"kubernetes:context": "prod", "aws:profile": "prod"})
+    elsewhere = load({"nodes": {"local": {}}, "kata": {"install": "local"}, "docker": {"repository": "local"}}.get)
+    refuse_settings_of_plugins(elsewhere, {"aws:profile": "prod", "kubernetes:context": "prod"})
 
 
 def test_secret_that_nothing_would_use_is_refused() -> None:

@@ -32,7 +32,7 @@ from delivery import bundle
 from delivery.scripts import sent
 from tests.components.recorder import Recorder, desired, inputs_of, run
 from tests.components.test_wiring import evidence_of, stack
-from tests.package.programs import PROGRAMS, PROVEN
+from tests.package.programs import HOST_KEY, PROGRAMS, PROVEN
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MACHINES: dict[str, Any] = {
@@ -211,6 +211,7 @@ def test_private_keys_are_secret_wherever_they_go(instances: Recorder) -> None:
         ({"private_key": "KEY"}, "is set without its public key"),
         ({"public_key": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE"}, "is a private key"),
         ({"public_key": ""}, "holds nothing"),
+        ({"public_key": HOST_KEY[:-9]}, "is not a whole key of the kind ssh-ed25519"),
     ],
 )
 def test_login_key_that_no_instance_could_use_is_refused_in_a_preview(keys: dict[str, str], words: str, make: Any) -> None:
@@ -288,11 +289,11 @@ def test_another_instance_is_proven_again_and_no_other_node_is(instances: Record
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_own_login_key_makes_no_other(end: str) -> None:
     """A file of a key ends with a newline, and so does a block of YAML."""
-    key = f"ssh-ed25519 AAAAmine{end}"
+    key = f"{HOST_KEY}{end}"
     settings = {"sshFrom": ["203.0.113.0/24"], "publicKey": key, "publicAddress": True, "user": "admin"}
     recorder = stack({"nodes": {"aws": {**MACHINES, "instances": settings}}}, secrets={"sshPrivateKey": "PRIVATE-KEY-OF-MINE"})
     assert "aws-login-key" not in recorder.by_name
-    assert recorder.by_name["aws-login"].inputs["publicKey"] == "ssh-ed25519 AAAAmine"
+    assert recorder.by_name["aws-login"].inputs["publicKey"] == HOST_KEY
     connection = recorder.by_name["aws-0-converge"].inputs["connection"]
     assert (connection["host"], connection["user"], connection["privateKey"]) == ("203.0.113.9", "admin", "PRIVATE-KEY-OF-MINE")
     assert recorder.by_name["aws-0-converge"].is_secret("connection")
@@ -322,7 +323,7 @@ def test_preview_with_credentials_is_refused_when_the_account_cannot(monkeypatch
     ):
         stack(INSTANCES, preview=True)
     assert (requests[0].count, requests[0].stack, requests[0].subnets) == (3, "kata-nodes/test", ["subnet-1", "subnet-2"])
-    assert requests[0].root_volume_gib == 80
+    assert requests[0].root_volume_gib == 80 and requests[0].security_groups == ["sg-9"]
 
 
 @pytest.mark.parametrize(("count", "subnets"), [(1, ["subnet-1"]), (2, ["subnet-1", "subnet-2"])])
@@ -349,6 +350,14 @@ def test_preview_of_a_group_shows_what_its_machines_become(grouped: Recorder) ->
     assert (plan["dockerVersion"], plan["kataVersion"]) == ("27.5.1", "3.32.0")
     assert "sysctl.user.max_user_namespaces=9000" in plan["kernelParams"]
     assert grouped.by_name["aws-template"].is_secret("userData")
+    assert plan["programAddress"] == "https://files.example.org/nodekit.pyz"
+
+
+def test_preview_of_a_group_shows_no_signature_of_the_programs_address() -> None:
+    args = PROGRAMS["AwsNodeGroup"][0]
+    signed = {**args, "program": {**args["program"], "address": "https://files.example.org/n.pyz?X-Amz-Signature=SIGNATURE"}}
+    recorder = run(lambda: AwsNodeGroup("pool", signed), preview=True)  # type: ignore[arg-type]
+    assert recorder.by_name["pool"].inputs["plan"]["programAddress"] == "https://files.example.org/n.pyz"
 
 
 def test_machines_of_a_group_are_what_guests_need_and_nobody_logs_in(grouped: Recorder) -> None:

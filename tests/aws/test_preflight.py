@@ -73,6 +73,18 @@ def test_subnets_must_be_there_and_in_their_network(account: Account) -> None:
     assert rows(vpc="vpc-0", subnets=["subnet-0123456789abcdef0"])["subnets"].verdict == FAILED
 
 
+def test_security_group_that_is_not_there_is_refused_before_keys_and_groups_are_made(account: Account) -> None:
+    client = boto3.client("ec2", region_name=REGION)
+    group = client.describe_security_groups()["SecurityGroups"][0]
+    group_id, vpc = group["GroupId"], group["VpcId"]
+    assert rows(vpc=vpc, security_groups=[group_id])["security groups"] == Row("security groups", OK, f"1 in {vpc}")
+    row = rows(vpc=vpc, security_groups=[group_id, "sg-0123456789abcdef0"])["security groups"]
+    assert row.verdict == FAILED and "sg-0123456789abcdef0" in row.finding
+    # A group can be shared with other networks, which only another call would tell.
+    assert rows(vpc="vpc-0", security_groups=[group_id])["security groups"].verdict == SKIPPED
+    assert "security groups" not in rows(vpc=vpc)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -176,12 +188,13 @@ def test_series_whose_quota_is_not_known_is_not_called_good(account: Account) ->
         ("DescribeInstanceTypeOfferings", "zones", "ec2:DescribeInstanceTypeOfferings"),
         ("DescribeImages", "image", "ec2:DescribeImages"),
         ("DescribeSubnets", "subnets", "ec2:DescribeSubnets"),
+        ("DescribeSecurityGroups", "security groups", "ec2:DescribeSecurityGroups"),
         ("DescribeInstances", "quota", "ec2:DescribeInstances"),
     ],
 )
 def test_missing_permission_is_named_by_its_action(account: Account, operation: str, item: str, action: str) -> None:
     account.refuse(operation, "UnauthorizedOperation")
-    row = rows(image=UBUNTU, vpc="vpc-1", subnets=["subnet-1"])[item]
+    row = rows(image=UBUNTU, vpc="vpc-1", subnets=["subnet-1"], security_groups=["sg-1"])[item]
     assert row.verdict == FAILED and row.remedy == f"Allow the IAM action {action}"
 
 

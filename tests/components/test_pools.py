@@ -215,6 +215,10 @@ def gone() -> Recorder:
     return stack(existing(gone=True), secrets=SECRETS)
 
 
+def test_preview_says_of_a_machine_that_it_is_gone(gone: Recorder) -> None:
+    assert [gone.by_name[name].inputs["plan"].get("gone") for name in ("nodes-a", "nodes-b")] == [None, True]
+
+
 def test_machine_that_is_gone_is_neither_changed_nor_undone(gone: Recorder) -> None:
     for step in COMMANDS:
         request = gone.by_name[f"nodes-b-{step}"].request

@@ -547,6 +547,15 @@ def test_secret_within_a_section_is_refused_since_the_state_would_show_it() -> N
         run(lambda: runpy.run_path(str(PROGRAM)))
 
 
+def test_another_account_that_the_plugin_of_the_stack_would_not_have_is_refused() -> None:
+    aws = {"region": "eu-central-1", "instanceType": "m7i.metal-24xl", "image": "ami-0123456789abcdef0", "vpc": "vpc-1"}
+    machines = {**aws, "subnets": ["subnet-1"], "instances": {"sshFrom": ["203.0.113.0/24"]}}
+    texts = {"kata-nodes:nodes": json.dumps({"aws": machines}), "aws:allowedAccountIds": '["123456789012"]'}
+    pulumi.runtime.set_all_config(texts, [])
+    with pytest.raises(pulumi.RunError, match=r"aws:allowedAccountIds: it would have no effect"):
+        run(lambda: runpy.run_path(str(PROGRAM)), preview=True)
+
+
 @pytest.mark.parametrize("text", ["", "hello"])
 def test_section_without_keys_is_refused_with_a_remedy(text: str) -> None:
     texts = {f"kata-nodes:{key}": json.dumps(value) for key, value in EXISTING.items()}

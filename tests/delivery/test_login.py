@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from delivery import login
@@ -124,6 +125,16 @@ def test_private_key_in_the_place_of_a_public_one_is_not_shown(text: str) -> Non
 def test_public_login_key_of_nothing_is_refused(text: str | None) -> None:
     with pytest.raises(NodeError, match="The public login key holds nothing"):
         login.public_key(text)
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ssh-rsa"])
+def test_public_login_key_that_lost_a_part_is_refused_before_ec2_does(kind: str) -> None:
+    key = asyncssh.generate_private_key(kind).export_public_key().decode().strip()
+    for whole in (key, f"{key} ann@example\n"):
+        assert login.public_key(whole) == whole
+    for part in (key[:-8], key[:60], kind, f"{kind} {key.split()[1][4:]}", key.replace("AAAA", "AAA A", 1)):
+        with pytest.raises(NodeError, match=f"not a whole key of the kind {kind}"):
+            login.public_key(part)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])

@@ -4,6 +4,7 @@ Lost if these fail: the rest of its checks, or the trust of somebody whose machi
 """
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -184,6 +185,25 @@ def test_file_that_a_preview_refuses_is_not_called_valid(monkeypatch: pytest.Mon
     (tmp_path / "Pulumi.a.yaml").write_text(f"config:\n  {line}\n  kata-nodes:nodes:\n    local: {{}}\n")
     finding = doctor._file("a")[1]
     assert finding.cure and line.split(": ")[0].rstrip(":") in finding.message
+
+
+def test_file_whose_settings_do_not_come_to_the_stack_is_not_called_valid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: platform\nruntime: python\n")
+    machines = {"region": "eu-central-1", "instanceType": "m7i.metal-24xl", "image": "ami-0123456789abcdef0", "vpc": "vpc-1"}
+    aws = {**machines, "subnets": ["subnet-1"], "instances": {"sshFrom": ["203.0.113.0/24"]}}
+    for key, cure in (("aws:profile", "AWS_PROFILE"), ("docker", "Write it as kata-nodes:docker")):
+        (tmp_path / "Pulumi.a.yaml").write_text(json.dumps({"config": {"kata-nodes:nodes": {"aws": aws}, key: "x"}}))
+        assert cure in doctor._file("a")[1].message
+
+
+def test_section_beside_the_configuration_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.a.yaml").write_text("config:\n  kata-nodes:nodes: {local: {}}\nkata-nodes:docker: {version: 28.5.2}\n")
+    finding = doctor._file("a")[1]
+    assert "kata-nodes:docker" in finding.message and finding.cure == "Indent it below config"
 
 
 def test_words_of_the_file_are_what_the_engine_takes_them_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExa
 
 PROGRAMS: dict[str, list[dict[str, Any]]] = {
     "AwsNodeGroup": [GROUP, {**GROUP, "machine": MANAGED}],
-    "AwsNodes": [INSTANCES, {**INSTANCES, "machine": MANAGED}, {**INSTANCES, "public_key": "ssh-ed25519 AAAA"}],
+    "AwsNodes": [INSTANCES, {**INSTANCES, "machine": MANAGED}, {**INSTANCES, "public_key": HOST_KEY}],
     "ExistingNodes": [{"hosts": [{"name": "one", "address": "192.0.2.1", "host_key": HOST_KEY}]}],
     "HostKey": [{}],
     "JoiningNodes": [{**PROVEN, "image": "controller", "selector": "a=b"}],

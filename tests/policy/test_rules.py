@@ -334,6 +334,8 @@ def test_every_hop_has_its_key(kind: str, connection: dict[str, Any], lacking: l
         ({"userData": base64.b64encode(b"#!/bin/sh\nkubeadm join --token abcdef.0123456789abcdef\n").decode()}, "userData"),
         ({"password": "hunter2"}, "password"),
         ({"clientSecret": "hunter2"}, "clientSecret"),
+        ({"env": [{"name": "DB_PASSWORD", "value": "vault:hunter2 and more"}]}, "env[0].value"),
+        ({"token": "https://files.example.org/x?sig=hunter2"}, "token"),
         ({"parameters": {"prod/db/secret": "hunter2"}}, "parameters.prod/db/secret"),
         ({"annotations": {"example.org/webhook-secret": "Hunter2"}}, "annotations.example.org/webhook-secret"),
         ({"x": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.c2lnbmF0dXJl"}, "x"),
@@ -368,6 +370,16 @@ def test_secret_that_is_kept_passes(wrap: Any) -> None:
         {"spec": {"env": [{"name": "ALLOW_EMPTY_PASSWORD", "value": "yes"}, {"name": "RANDOM_ROOT_PASSWORD", "value": "1"}]}},
         {"metadata": {"annotations": {"checksum/secret": "0123456789abcdef" * 4}}},
         {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/auth-tls-secret": "ingress/clients-ca"}}},
+        {"spec": {"env": [{"name": "DB_PASSWORD", "value": "vault:secret/data/db#password"}]}},
+        {
+            "stringData": {
+                "password": "op://prod/db/password",
+                "token": "ref+awsssm://db/token",
+                "api-key": "ENC[AES256_GCM,data:a,type:str]",
+            }
+        },
+        {"values": {"auth": {"existingSecret": "db", "existingSecretKey": "password"}}},
+        {"creationToken": "sandboxes", "idempotencyToken": "a"},
     ],
 )
 def test_what_is_no_secret_passes(inputs: dict[str, Any]) -> None:

@@ -131,6 +131,18 @@ def test_plan_of_a_node_is_told_in_words(old: dict[str, Any], new: dict[str, Any
     assert f"- node `a`: {words}\n" in comment.plan("s", read(node(old, new)))
 
 
+def test_node_whose_machine_is_gone_is_not_said_to_be_proven_again() -> None:
+    """A pull request that sets `gone: true` leaves its commands nothing to run, which read as a change of them."""
+    proof = child("proof", {"create": "prove", "stdin": "{}"}, {"stdin": "{}"})
+    gone = "- node `a`: **gone**: nothing is done on it any longer, and it vouches for nothing\n"
+    assert gone in comment.plan("s", read(node({"node": "a"}, {"node": "a", "gone": True}), proof))
+    both = {"node": "a", "gone": True, "dockerVersion": "27.5.1"}, {"node": "a", "gone": True, "dockerVersion": "28.5.2"}
+    assert "Nodes (1): **no change**" in comment.plan("s", read(node(*both), proof))
+    back = child("proof", {"stdin": "{}"}, {"create": "prove", "stdin": "{}"})
+    words = "- node `a`: **no longer gone**: everything is done again; proven again\n"
+    assert words in comment.plan("s", read(node({"node": "a", "gone": True}, {"node": "a"}), back))
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"), [(documents.UNKNOWN, "(known later)"), (documents.SECRET, "(secret)"), (["a"], "`a`")]
 )
@@ -297,6 +309,9 @@ def test_group_says_what_machines_become_that_start_from_then_on() -> None:
     assert "Nodes (0): **no change** · Groups (1): **1 to change** · Cluster: **no change** · Other" in text
     change = "Kata `3.31.0` → `3.32.0`; `proofSeconds` `300` → `600`; kernel_params change `a=1` → `a=2`"
     assert f"- group `aws`: {change}; for machines that start from then on\n" in text and f"`{template}`" in text
+    moved = ({**old, "programAddress": f"https://{host}/n.pyz"} for host in ("ours.example", "theirs.example"))
+    text = comment.plan("s", read(step("same", kind, "aws", *({"plan": plan} for plan in moved))))
+    assert "`programAddress` `https://ours.example/n.pyz` → `https://theirs.example/n.pyz`; for machines" in text
     same = comment.plan("s", read(step("same", kind, "aws", {"plan": old}, {"plan": old})))
     assert "Groups (1): **no change**" in same and "- group" not in same
     created = comment.plan("s", read(step("create", kind, "aws", None, {"plan": old})))
@@ -321,6 +336,38 @@ def test_object_of_the_cluster_shows_what_changes_and_only_plain_values() -> Non
     }
     text = comment.plan("s", read(step("update", kind, "x", old, new)))
     assert "- change `Namespace` `sandboxes`: `metadata.labels.enforce` `baseline` → `privileged`; `spec.token`\n" in text
+
+
+def test_other_nodes_to_prove_are_told_although_no_preview_has_their_jobs() -> None:
+    """A pull request that proves other nodes of a cluster, or another sandbox, read as no change."""
+    proof = {"kind": "kata-nodes:index:KataProof", "name": "proof"}
+    plans = ({"nodeSelector": "a=b", "sandbox": "rootless"}, {"nodeSelector": "c=d", "sandbox": "bubblewrap"})
+    base, head = (read(step("create", **proof, new={"plan": plan})) for plan in plans)
+    text = comment.pull_request("s", head, base)
+    assert "Cluster: **1 to change**" in text
+    words = "`nodeSelector` `a=b` → `c=d`; `sandbox` `rootless` → `bubblewrap`"
+    assert f"- change the proof of the cluster's nodes `proof`: {words}\n" in text
+    # Its objects show a new one, and what an earlier version made has no plan.
+    for other in (None, read(step("create", **proof, new={})), head):
+        assert "the proof of the cluster" not in comment.pull_request("s", head, other)
+
+
+def test_another_region_or_cluster_is_told_although_no_input_of_what_moves_there_changes() -> None:
+    provider = {"kind": "pulumi:providers:aws", "name": "aws-account"}
+    base, head = (read(step("create", **provider, new={"region": region})) for region in ("eu-central-1", "eu-west-1"))
+    assert "- change `pulumi:providers:aws` `aws-account`: `region`\n" in comment.pull_request("s", head, base)
+    assert "pulumi:providers" not in comment.pull_request("s", head, None)
+    for later in (documents.UNKNOWN, documents.SECRET):
+        old, new = ({"kubeconfig": kubeconfig, "clusterIdentifier": "https://c"} for kubeconfig in (documents.SECRET, later))
+        noted = {"kubeconfig": {"kind": "update"}}
+        changed = step("update", "pulumi:providers:kubernetes", "cluster", old, new, detailedDiff=noted)
+        assert "Other resources: **no change**" in comment.plan("s", read(changed))
+
+
+def test_type_of_a_resource_is_shown_that_is_named_like_a_key() -> None:
+    text = comment.plan("s", read(step("create", "tls:index/privateKey:PrivateKey", "host-key", new={"algorithm": "ED25519"})))
+    assert "- create `tls:index/privateKey:PrivateKey` `host-key`\n" in text
+    assert "`x:token:[hidden]`" in comment.plan("s", read(step("create", f"x:token:ghp_{'a1' * 18}", "x", new={})))
 
 
 def test_replacement_is_one_line_and_called_one() -> None:
@@ -568,6 +615,13 @@ def test_measurements_of_another_form_are_refused_and_not_taken_for_none(tmp_pat
 
 def test_too_large_a_document_is_not_read() -> None:
     assert "larger than 10" in comment.plan("s", documents.read('{"steps": []}', 10))
+
+
+def test_preview_of_a_thousand_nodes_is_read() -> None:
+    """Their pull request had a red check, although a deployment does what it holds."""
+    inputs = {"stdin": "x" * 10_000}
+    head = read(*(child(verb, inputs, inputs, f"n{number}") for number in range(1_000) for verb in ("system", "proof")))
+    assert head.errors == () and len(head.resources) == 2_000
 
 
 def test_plan_of_very_many_nodes_is_read_which_is_done_once_it_is_approved(tmp_path: Path) -> None:

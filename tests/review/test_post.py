@@ -169,6 +169,19 @@ def test_preview_that_ended_without_its_document_costs_no_other_stack_its_commen
     assert second == (HERE / "comment.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("server", "option"), [("https://github.com", []), ("https://acme.ghe.com", ["--hostname", "acme.ghe.com"])]
+)
+def test_github_of_an_enterprise_is_asked_and_not_another_one(
+    uploads: Path, github: GitHub, monkeypatch: pytest.MonkeyPatch, server: str, option: list[str]
+) -> None:
+    """A token of one was sent to the other, which refused it, and no comment was written."""
+    monkeypatch.setenv("GITHUB_SERVER_URL", server)
+    run("review.post", uploads)
+    assert github.writes() and all(argv[4 : 4 + len(option)] == option for argv, _ in github.calls())
+    assert option or not any("--hostname" in argv for argv, _ in github.calls())
+
+
 def test_refusal_of_github_is_told(uploads: Path, github: GitHub) -> None:
     github.answers.pop("repos/o/r/issues/7/comments")
     github.answer("x", 1)

@@ -32,6 +32,22 @@ def test_secrets_are_replaced_named_and_no_longer_sealed() -> None:
     assert kubeconfig["clusters"][0]["cluster"]["server"].endswith(".invalid")
 
 
+@pytest.mark.parametrize(
+    "kubeconfig",
+    [
+        "apiVersion: v1\nusers: [{name: u, user: {exec: {command: aws}}}]\n",
+        {"apiVersion": "v1", "users": [{"name": "u", "user": {"token": {"secure": "v1:1"}}}]},
+    ],
+    ids=["without a secret", "a part is one"],
+)
+def test_no_kubeconfig_of_a_stack_file_is_used(kubeconfig: object) -> None:
+    """The cluster was asked, with a login that the runner cannot have, and the pull request was red."""
+    document, names = preview.without_secrets({"config": {"kata-nodes:kubeconfig": kubeconfig}})
+    assert names == ["kata-nodes:kubeconfig"]
+    (cluster,) = json.loads(document["config"]["kata-nodes:kubeconfig"])["clusters"]
+    assert cluster["cluster"]["server"].endswith(".invalid")
+
+
 def test_context_of_a_section_that_was_set_as_json_counts() -> None:
     """`pulumi config set kata-nodes:kubernetes '{"context": "prod"}'` writes text, which the program reads as the section."""
     section = json.dumps({"cluster": "kubeconfig", "context": "prod"})
@@ -82,6 +98,15 @@ def test_section_with_an_encrypted_part_is_refused_as_a_deployment_refuses_it(tm
     assert document
     message = document["preview"]["diagnostics"][0]["message"]
     assert "kata-nodes:nodes: it is set as a secret, or a part of it is" in message and "kubeconfig:" not in message
+
+
+def test_section_that_is_not_indented_is_refused_which_the_engine_passes_over(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    text = "config:\n  kata-nodes:nodes: {local: {}}\nkata-nodes:docker:\n  version: 28.5.2\n"
+    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(text)
+    document = preview.preview(tmp_path, "x")
+    assert document and "has kata-nodes:docker beside its key config" in document["preview"]["diagnostics"][0]["message"]
 
 
 def test_key_without_a_namespace_is_the_projects_as_for_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

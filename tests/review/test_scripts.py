@@ -85,6 +85,23 @@ def test_stack_whose_deployment_would_need_no_approval_is_refused(tmp_path: Path
     assert "stack staging-plan cannot be deployed: its name ends with -plan" in output
 
 
+def test_plan_that_a_policy_refused_is_not_shown_as_what_will_be_done(tmp_path: Path) -> None:
+    """The engine's document holds every step then, and no error: a policy of an organization is not in it."""
+    shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
+    for name, text in {
+        "stacks/Pulumi.staging.yaml": "",
+        "tools/env": f"#!/bin/sh\necho 'export PATH={tmp_path}/bin:{sys.prefix}/bin:$PATH PYTHONPATH={REPOSITORY}'\n",
+        "bin/pulumi": f"#!/bin/sh\ncat {Path(__file__).parent / 'head.json'}\nexit 255\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script(tmp_path, "plan", "staging", tmp_path, ok=False, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    summary = (tmp_path / "summary").read_text()
+    assert "**Refused: the preview failed" in summary and "ended with exit code 255" in summary and "**Nodes**" not in summary
+    assert "After approval" not in summary
+
+
 def test_longest_name_of_a_stack_can_be_commented_on(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / ".github", tmp_path / ".github")
     (tmp_path / "stacks").mkdir()
@@ -381,6 +398,15 @@ def test_stack_of_the_real_machine_is_one_that_the_program_takes(release: dict[s
     config = load({key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}.get)
     assert config.docker.version == "28.5.2" and config.nodes.existing and config.nodes.existing[0].address == "127.0.0.1"
     assert not isinstance(config.kata.install, str | None) and config.kata.install.sha256 == "0a" * 32
+
+
+def test_release_that_is_split_is_tested_with_the_archive_of_the_runtime(release: dict[str, str], github: GitHub) -> None:
+    """kata-static of 4.1.0 has no shim of the Go runtime, which the stack sets."""
+    archives = [f"kata-static-4.1.0-amd64.tar.zst sha256:{'0b' * 32}", f"kata-go-static-4.1.0-amd64.tar.zst sha256:{'0c' * 32}"]
+    github.answer("repos/kata-containers/kata-containers/releases/tags/4.1.0", "\n".join(archives))
+    document = yaml.safe_load(script(REPOSITORY, "e2e-stack", "28.5.2", "4.1.0", **release))
+    config = load({key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}.get)
+    assert config.kata.runtime == "go" and "/kata-go-static-4.1.0-amd64" in str(config.kata.install)
 
 
 def test_release_without_a_sum_is_refused(release: dict[str, str], github: GitHub) -> None:

@@ -71,6 +71,8 @@ def test_defaults_take_nothing_over_and_let_nothing_through() -> None:
         ({"adoptRuntimeClass": True, "tolerations": ["a"]}, ["kata-nodes:kubernetes", "adoptRuntimeClass"]),
         ({"handler": "Kata_Qemu"}, ["kubernetes.handler", "'Kata_Qemu'"]),
         ({"handler": "kata", "kataDeploy": {}}, ["kataDeploy decides the handler", "remove kubernetes.handler"]),
+        ({"proof": {"nodes": ["rack-1", "Rack-2"]}}, ["kubernetes.proof.nodes[1] (value: 'Rack-2')", "no capitals"]),
+        ({"imageMirror": "harbor/hub"}, ["kubernetes.imageMirror", "a registry with a dot or a port"]),
         ({"imageMirror": "https://mirror"}, ["kubernetes.imageMirror", "'https://mirror'"]),
         ({"kataDeploy": {}}, ["kataDeploy and nodes would both configure Kata", "remove one"]),
         ({"kataDeploy": {"chart": "--set=a"}}, ["kubernetes.kataDeploy.chart", "'--set=a'"]),

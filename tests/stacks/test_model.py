@@ -122,6 +122,15 @@ def test_section_of_a_misspelt_namespace_is_refused_and_not_passed_over(key: str
         refuse_unknown([*others, key])
 
 
+def test_section_without_a_namespace_is_refused_where_the_project_has_another_name() -> None:
+    """`pulumi config set --path docker.version` there makes a key of the project, which had no effect and no message."""
+    keys = ["kata-nodes:nodes", "platform:docker", "platform:owner"]
+    refuse_unknown(keys)
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown(keys, "platform")
+    assert str(caught.value).splitlines()[1:] == ["  platform:docker: there is no such key. Write it as kata-nodes:docker."]
+
+
 @pytest.mark.parametrize("key", ["kata-nodes:docker.version", "kata-nodes:nodes.existing[0].port", "kata-nodes:nodes[x"])
 def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str) -> None:
     """Messages name the key so, and `pulumi config set` without --path takes it for a key of its own."""
@@ -133,15 +142,21 @@ def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str
 
 
 @pytest.mark.parametrize(
-    "address", ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x"]
-)
+    "address",
+    [
+        "192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x",
+        # Each was dialed for five minutes by the first `up`.
+        "192.0.2.256", "192.0.2", "rack-*", "rack-[01-20]", "rack-1,rack-2", "rack-1;", "bücher.example", "a..b",
+        f"{'a' * 64}.b",
+    ],
+)  # fmt: skip
 def test_address_that_could_only_be_dialed_in_vain_is_refused(address: str) -> None:
     refused("nodes.existing[0].address", "[host-address-invalid]", nodes={"existing": [{**NODE, "address": address}]})
     bastion = {"address": address, "user": "jump", "hostKey": NODE["hostKey"]}
     refused("nodes.bastion.address", "[host-address-invalid]", nodes={"existing": [NODE], "bastion": bastion})
 
 
-@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::1%eth0", "a_b.example", "node-1"])
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "fe80::1%eth0", "a_b.example", "node-1", "a.", "1-2", "0a"])
 def test_address_of_every_kind_is_taken(address: str) -> None:
     loaded(nodes={"existing": [{**NODE, "address": address}]})
 

@@ -23,12 +23,27 @@ config:
     ("text", "value"),
     [
         ("yes", "yes"), ("No", "No"), ("on", "on"), ("OFF", "OFF"), ("true", True), ("False", False), ("~", None),
-        ("2026-01-05", "2026-01-05"), ("12:30", "12:30"), ("22", 22), ("-7", -7), ("0x1F", 31), ("0644", 420), ("'22'", "22"),
+        ("12:30", "12:30"), ("2026-01-05", "2026-01-05 00:00:00 +0000 UTC"), ("2026-13-05", "2026-13-05"),
+        ("2026-1-5 7:30:00.50", "2026-01-05 07:30:00.5 +0000 UTC"), ("'2026-01-05'", "2026-01-05"), ("2026-01", "2026-01"),
+        ("2026-01-05T07:30:00-05:00", "2026-01-05 07:30:00 -0500 -0500"), ("2026-01-05T07:30:00", "2026-01-05T07:30:00"),
+        ("22", 22), ("-7", -7), ("0x1F", 31), ("0644", 420), ("'22'", "22"),
         ("27.5", 27.5), ("27.5.1", "27.5.1"), ("", None), ("\ufeffa", "a"), ("089", 89.0),
     ],
 )  # fmt: skip
 def test_plain_words_are_what_the_engine_takes_them_for(text: str, value: object) -> None:
     assert (document := loaded(text)) == value and type(document) is type(value)
+
+
+@pytest.mark.parametrize("text", ["a:\t1\nb: [2,\t3]\n", "a: 1\t# one\nb:\t\n\n- 2\t\n- 3", "{a: 1\t, b:\t[2, 3]}\t"])
+def test_tab_is_a_blank_where_the_engine_takes_it_as_one(text: str) -> None:
+    """A preview of a pull request refused the file that `pulumi up` takes, and so did doctor."""
+    assert loaded(text) == {"a": 1, "b": [2, 3]}
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a:\n-\t1\n", "\ta: 1\n"])
+def test_tab_that_would_indent_is_refused_as_the_engine_does(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        loaded(text)
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2\n", "config:\n  p:a: {version: 1}\n  p:a: {version: 1}\n", "[{a: 1, 'a': 1}]"])
