@@ -29,6 +29,8 @@ _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
 _TOO_MANY_KEYS = "Too many authentication failures"
 """How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
+_AGENT_SECONDS = 10.0
+"""Seconds in which an SSH agent must list its keys; it asks a person, if at all, for a signature."""
 SHOWN = 4
 """Lines of settings that are named as passed over."""
 MAX_ERRORS = 64 << 10
@@ -174,6 +176,7 @@ class Pool:
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
+        self._agents: dict[str, asyncio.Task[str]] = {}
 
     @contextlib.asynccontextmanager
     async def session(
@@ -223,7 +226,7 @@ class Pool:
 
     def close(self) -> None:
         """Drops every connection."""
-        for task in self._dials.values():
+        for task in (*self._dials.values(), *self._agents.values()):
             task.cancel()
         for links in self._links.values():
             for link in links:
@@ -268,12 +271,25 @@ class Pool:
         if self._reader:
             own, own_way = await asyncio.to_thread(_own, connection, self._reader)
             way = way or own_way
+            if credentials.key is None:
+                own = await self._with_agent_that_answers(own)
         proxy = await self._link(way, Credentials.load(way.login), status) if way else None
         async with self._dialing:
             link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own))
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link
+
+    async def _with_agent_that_answers(self, own: UserSsh) -> UserSsh:
+        """The settings, without an agent that does not answer: asyncssh would wait for it until the time of the login is over, or
+        end the login, and the machine would be said not to answer. Each agent is asked once, for all machines."""
+        path = os.environ.get("SSH_AUTH_SOCK", "") if own.agent is None else own.agent
+        if not path:
+            return own
+        if path not in self._agents:
+            self._agents[path] = asyncio.create_task(_fault_of_agent(path))
+        fault = await asyncio.shield(self._agents[path])
+        return replace(own, agent="", agent_fault=f"the SSH agent at {path} does not answer: {fault}") if fault else own
 
 
 def _own(connection: Connection, reader: Reader) -> tuple[UserSsh, Connection | None]:
@@ -324,17 +340,21 @@ class Credentials:
     def load(login: Login) -> "Credentials":
         """Raises CommandError naming the input that cannot be read."""
         key = host_key = None
+        # As bytes: what stands beside a key, such as the comment behind it, can have any letters.
         if login.private_key is not None:
             try:
-                key = asyncssh.import_private_key(login.private_key, login.private_key_password)
+                key = asyncssh.import_private_key(login.private_key.encode(), login.private_key_password)
             except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-                raise CommandError(
-                    f"connection.privateKey for {login} cannot be read: {error}; give a whole private key in PEM or "
-                    "OpenSSH form, and connection.privateKeyPassword if it is encrypted"
-                ) from None
+                remedy = "give a whole private key in PEM or OpenSSH form, and connection.privateKeyPassword if it is encrypted"
+                if "bcrypt" in str(error):
+                    remedy = (
+                        "install the Python package bcrypt beside asyncssh, or give the key in another form "
+                        "(ssh-keygen -p -m PKCS8 -f FILE)"
+                    )
+                raise CommandError(f"connection.privateKey for {login} cannot be read: {error}; {remedy}") from None
         if login.host_key is not None:
             try:
-                host_key = asyncssh.import_public_key(login.host_key)
+                host_key = asyncssh.import_public_key(login.host_key.encode())
             except asyncssh.KeyImportError as error:
                 raise CommandError(
                     f"connection.hostKey for {login} cannot be read: {error}; give one line as in authorized_keys, "
@@ -474,6 +494,8 @@ async def dial(
             )
 
         unread = f"; of ~/.ssh/config, this was passed over: {_first(passed_over)}" if passed_over else ""
+        if settings and settings.agent_fault:
+            unread += f"; {settings.agent_fault}, so none of its keys was offered"
         try:
             try:
                 return await connect(own, keys or own)
@@ -558,17 +580,44 @@ async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[as
     if not path:
         return []
     try:
-        agent = await asyncssh.connect_agent(path)
-        stack.push_async_callback(agent.wait_closed)
-        stack.callback(agent.close)
-        return list(await agent.get_keys())
+        return await _listed(path, stack)
     except (OSError, ValueError, asyncssh.Error) as error:
         if login.agent_socket is None and login.password is not None:
             return []
         raise CommandError(
-            f"the SSH agent at {path} does not answer: {error}; start it, or correct connection.agentSocketPath "
+            f"the SSH agent at {path} does not answer: {_of_agent(error)}; start it, or correct connection.agentSocketPath "
             "or SSH_AUTH_SOCK, or give connection.privateKey"
         ) from None
+
+
+async def _listed(path: str, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """The keys of the agent at a socket. Raises OSError, ValueError or asyncssh.Error."""
+    async with asyncio.timeout(_AGENT_SECONDS):
+        agent = await asyncssh.connect_agent(path)
+        stack.push_async_callback(_hang_up, agent)
+        return list(await agent.get_keys())
+
+
+async def _hang_up(agent: asyncssh.SSHAgentClient) -> None:
+    agent.close()
+    with contextlib.suppress(OSError):  # one that has hung up first
+        await agent.wait_closed()
+
+
+async def _fault_of_agent(path: str) -> str:
+    """Why the agent at a socket lists no keys; empty where it does."""
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            await _listed(path, stack)
+    except (OSError, ValueError, asyncssh.Error) as error:
+        return _of_agent(error)
+    return ""
+
+
+def _of_agent(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no list of its keys within {_AGENT_SECONDS:g} s"
+    return _of_system(error) if isinstance(error, OSError) else str(error)
 
 
 def _explain(

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -244,6 +245,31 @@ def test_encrypted_private_key(sshd: Sshd) -> None:
     with_client(sshd.connection, work)
     message, _ = refusal({**sshd.connection, "privateKey": encrypted.decode()})
     assert "connection.privateKeyPassword" in message
+
+
+def test_key_of_openssh_with_a_password_works_or_says_what_it_needs(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh-keygen writes no other form by itself, and the official plugin reads it: a right password was asked for again."""
+    file = tmp_path / "own"
+    file.write_text(sshd.private_key)
+    file.chmod(0o600)
+    command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "open", "-f", str(file)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    monkeypatch.setattr(asyncssh.public_key, "_bcrypt_available", False)
+    message, _ = refusal({**sshd.connection, "privateKey": file.read_text(), "privateKeyPassword": "open"})
+    assert message.endswith("install the Python package bcrypt beside asyncssh, or give the key in another form "
+                            "(ssh-keygen -p -m PKCS8 -f FILE)")  # fmt: skip
+
+
+def test_comment_in_any_letters_is_no_part_of_a_key(sshd: Sshd) -> None:
+    """As for the official plugin."""
+
+    async def work(client: Client) -> None:
+        key = f"# Schlüssel der Büros\n{client.connection['privateKey']}"
+        await client.run("true", hostKey=f"{client.connection['hostKey']} root@büro", privateKey=key)
+
+    with_client(sshd.connection, work)
 
 
 def test_unreachable_host_is_tried_as_often_as_said() -> None:
@@ -855,6 +881,61 @@ def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
         monkeypatch.setenv("SSH_AUTH_SOCK", agent)
         message, _ = refusal(keyless)
     assert "with 1 key of the SSH agent: check connection.user" in message
+
+
+@contextlib.contextmanager
+def broken_agent(place: Path, *, silent: bool) -> Iterator[str]:
+    """A socket at which an agent hangs up, or says nothing."""
+    held: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place))
+        server.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+                    if not silent:
+                        held.pop().close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield str(place)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in held:
+                connection.close()
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_agent_that_does_not_answer_is_named_and_ends_no_command_with_its_own_error(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """As one that was forwarded from a machine that is gone: the plugin waited for it without end, or raised a bare error."""
+    monkeypatch.setattr(connections, "_AGENT_SECONDS", 0.5)
+    with broken_agent(tmp_path / "agent", silent=silent) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        message, _ = refusal({**sshd.connection, "privateKey": None})
+        assert message.startswith(f"the SSH agent at {agent} does not answer: {'no list of its keys' if silent else ''}")
+        message, _ = refusal({**sshd.connection, "privateKey": None, "password": "wrong"})
+        assert "refused to let" in message and "with password" in message
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_agent_that_does_not_answer_costs_no_machine_that_lets_a_key_of_a_file_in(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """The machine was said not to answer, or to be behind a firewall, and so were all others."""
+    monkeypatch.setattr(connections, "_AGENT_SECONDS", 0.5)
+    own_ssh(tmp_path, monkeypatch, id_ed25519=sshd.private_key)
+    with broken_agent(tmp_path / "agent", silent=silent) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
+        (tmp_path / ".ssh/id_ed25519").unlink()
+        message = own_answer(sshd.connection, without="privateKey")
+        assert "refused to let" in message and f"the SSH agent at {agent} does not answer" in message
 
 
 @pytest.mark.parametrize("host", ["node..example", f"{'x' * 64}.example"])
