@@ -515,7 +515,8 @@ async def dial(
                 return await connect(None, usable)
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
-            explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None)
+            begun = client.connected and not errors
+            explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None, begun)
             way = f"; the way there is the ProxyCommand of ~/.ssh/config{_last_line(errors.read(MAX_ERRORS))}" if errors else ""
             raise DialError(explained.reason, explained.sentence + way + unread, explained.final) from error
 
@@ -627,7 +628,9 @@ def _explain(
     presented: asyncssh.SSHKey | None,
     from_agent: int,
     user_ssh: bool,
+    begun: bool,
 ) -> DialError:
+    """`begun`: whether a server took the connection, so that neither its address nor a firewall is the cause."""
     login = connection.login
     place = str(login).partition("@")[2]
     pinned = credentials.host_key
@@ -675,6 +678,23 @@ def _explain(
         remedy = "correct connection.host, port, user, password or perDialTimeout"
         reason = str(error).rstrip(".")
         return DialError(reason, f"cannot dial {place}: {reason}; {remedy}", final=True)
+    if isinstance(error, asyncssh.KeyExchangeFailed) and "No matching" in str(error):
+        remedy = "allow one of those that were sent in its sshd_config (KexAlgorithms, Ciphers, MACs, HostKeyAlgorithms)"
+        return DialError("no algorithm in common", f"{place} and this side share no algorithm: {error}; {remedy}", final=True)
+    if begun and isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)):
+        reason = _of_system(error) if isinstance(error, OSError) else str(error)
+        return DialError(
+            f"closed before the login ({reason})",
+            f"{place} took the connection and closed it before the login ({reason}): a machine that is still starting does that, "
+            "and an sshd with too many logins at once (MaxStartups) or that has refused several from here (PerSourcePenalties); "
+            "look into its log (journalctl -u ssh), and check that connection.port is that of an SSH server",
+        )
+    if isinstance(error, asyncssh.ChannelOpenError):  # no session is asked for here
+        return DialError(
+            str(error),
+            f"the bastion on the way to {place} opens no connection there: {error}; check connection.host and connection.port as "
+            "the bastion sees them, and that its sshd may forward connections (AllowTcpForwarding)",
+        )
     if isinstance(error, (OSError, TimeoutError)):
         reason = "no answer in time" if isinstance(error, TimeoutError) else _of_system(error)
         bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""

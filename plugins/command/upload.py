@@ -1,5 +1,6 @@
 """Copies an asset or archive to a machine by SFTP, by the path rules of the official plugin."""
 
+import functools
 import posixpath
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
     """
     place = f"{connection.login} path"
     try:
-        async with pool.session(connection, status, _start) as sftp, sftp:
+        async with pool.session(connection, status, functools.partial(_start, connection)) as sftp, sftp:
             if source.get("path"):
                 await _copy(sftp, place, source["path"], remote_path)
             else:
@@ -41,8 +42,25 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
         raise CommandError(f"the source cannot be read: {error}") from error
 
 
-async def _start(link: Link) -> asyncssh.SFTPClient:
-    return await link.ssh.start_sftp_client()
+async def _start(connection: Connection, link: Link) -> asyncssh.SFTPClient:
+    """Raises CommandError for what another try does not change: the connection stays for those that use it beside."""
+    try:
+        return await link.ssh.start_sftp_client()
+    except asyncssh.SFTPBadMessage as error:
+        raise CommandError(
+            f"copying to {connection.login} failed: something prints where SFTP should answer ({error}): let ~/.bashrc, or what "
+            "else the shell reads there as it starts, print nothing where there is no terminal, or put `Subsystem sftp "
+            "internal-sftp`, which starts no shell, into its sshd_config"
+        ) from error
+    except (asyncssh.SFTPError, asyncssh.ChannelOpenError) as error:
+        is_refused = getattr(error, "code", None) == asyncssh.OPEN_REQUEST_SESSION_FAILED
+        if link.ssh.is_closed() or not (is_refused or isinstance(error, asyncssh.SFTPError)):
+            raise
+        how = "refuses it" if is_refused else "ends it before it answers"
+        raise CommandError(
+            f"copying to {connection.login} failed, for want of SFTP: sshd {how}; put `Subsystem sftp internal-sftp` into its "
+            "sshd_config, and restart sshd"
+        ) from error
 
 
 async def _write_text(sftp: asyncssh.SFTPClient, place: str, text: str, target: str) -> None:

@@ -988,6 +988,54 @@ def test_server_that_greets_with_other_letters_is_not_told_as_a_wrong_name_or_se
     with_client({"password": "p"}, work)
 
 
+class _Bastion(asyncssh.SSHServer):
+    """Lets everybody in, and forwards to whoever is named."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+    def connection_requested(self, *_: object) -> bool:
+        return True
+
+
+def test_server_that_hangs_up_without_a_word_is_not_told_as_a_firewall() -> None:
+    """As sshd does from its tenth login at once on, and for a while where several were refused (OpenSSH 9.8)."""
+
+    async def work(client: Client) -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandError, match=r"closed it before the login .*\(MaxStartups\)") as error:
+            await client.run("true", host="127.0.0.1", port=port, dialErrorLimit=1)
+        assert "firewall" not in str(error.value) and "(after 2 failed attempts)" in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
+def test_server_without_a_common_algorithm_is_told_so_at_once() -> None:
+    async def work(client: Client) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], kex_algs=["diffie-hellman-group1-sha1"])
+        with pytest.raises(CommandError, match=r"share no algorithm: .*received diffie-hellman-group1-sha1") as error:
+            await client.run("true", host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        assert "in its sshd_config (KexAlgorithms" in str(error.value) and "(after 1 failed attempt)" in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
+def test_machine_that_the_bastion_does_not_reach_is_told_as_seen_from_there() -> None:
+    async def work(client: Client) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=_Bastion)
+        proxy = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
+        with pytest.raises(CommandError, match=r"^the bastion on the way to 127.0.0.1:\d+ opens no connection there: "):
+            await client.run("true", host="127.0.0.1", port=free_port(), dialErrorLimit=0, proxy=proxy)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
 class _PasswordServer(asyncssh.SSHServer):
     """Knows one user by password."""
 

@@ -9,6 +9,8 @@ from conftest import Sshd, StartSshd
 
 from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
+from plugins.command.output import Output
+from plugins.command.remote import run
 from plugins.command.upload import upload
 from plugins.command.wire import ARCHIVE, ASSET, SIGNATURE
 
@@ -94,6 +96,38 @@ def test_what_fails_is_named(sshd: Sshd, remote: Path, tree: Path) -> None:
         copy(sshd, file("/nowhere"), remote)
     with pytest.raises(CommandError, match=f"copying to {sshd.user}@127.0.0.1:{sshd.port} path /proc/nowhere/x failed"):
         copy(sshd, file(tree / "a"), Path("/proc/nowhere/x"))
+
+
+SFTP_SERVER = "exec /usr/lib/openssh/sftp-server"
+
+
+@pytest.mark.parametrize(
+    ("subsystem", "words"),
+    [
+        (f"sftp /bin/sh -c 'echo Welcome back; {SFTP_SERVER}'", "something prints where SFTP should answer"),
+        ("sftp /bin/false", "for want of SFTP: sshd ends it before it answers"),
+        ("other /bin/true", "for want of SFTP: sshd refuses it"),
+    ],
+)
+def test_machine_without_usable_sftp_is_told_what_to_set_and_loses_no_command(
+    start_sshd: StartSshd, remote: Path, subsystem: str, words: str
+) -> None:
+    """An `echo` in ~/.bashrc was told as `Max packet size exceeded`; and what ran on the connection beside was cut off."""
+    sshd = start_sshd(f"Subsystem {subsystem}")
+
+    async def main() -> None:
+        pool, connection, output = Pool(), Connection.parse(sshd.connection), Output("none", _ignore)
+        beside = asyncio.create_task(run(pool, connection, "echo on; sleep 2; echo off", "", {}, {}, output, _ignore, _ignore))
+        while not output.text("stdout"):
+            await asyncio.sleep(0.05)
+        with pytest.raises(CommandError, match=words) as error:
+            await upload(pool, connection, text("x"), str(remote / "x"), _ignore)
+        assert "`Subsystem sftp internal-sftp`" in str(error.value)
+        await beside
+        assert output.text("stdout") == "on\noff"
+        pool.close()
+
+    asyncio.run(main())
 
 
 def test_copies_find_room_beside_commands(start_sshd: StartSshd, remote: Path) -> None:
