@@ -632,7 +632,7 @@ def _explain(
 ) -> DialError:
     """`begun`: whether a server took the connection, so that neither its address nor a firewall is the cause."""
     login = connection.login
-    place = str(login).partition("@")[2]
+    place = str(login).rpartition("@")[2]  # a user of a directory has one in his name
     pinned = credentials.host_key
     if isinstance(error, asyncssh.HostKeyNotVerifiable) and pinned is not None and presented is not None:
         return DialError(

@@ -213,6 +213,13 @@ def test_a_host_key_that_is_not_the_servers_best_can_be_pinned(start_sshd: Start
     with_client(sshd.connection, work)
 
 
+def test_machine_is_named_without_the_realm_of_its_user() -> None:
+    """Users of a directory are called so: the realm was taken for the user, and the machine had a name of its own."""
+    port = free_port()
+    message, _ = refusal({"host": "127.0.0.1", "port": port, "user": "ada@EXAMPLE.NET", "password": "p", "dialErrorLimit": 0})
+    assert message.startswith(f"cannot reach 127.0.0.1:{port}: ")
+
+
 def test_refused_login_names_user_and_key(sshd: Sshd) -> None:
     private, _ = new_key()
     message, _ = refusal({**sshd.connection, "privateKey": private})
