@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from nodekit.errors import NodeError
-from nodekit.rules.text import printable
+from nodekit.rules.text import harmless, printable
 
 SSH_PORT = 22
 """Where an SSH server answers unless something else is said."""
@@ -84,9 +84,10 @@ def _is_of(kind: str, encoded: str) -> bool:
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path or a space.
+    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path or a space, with
+    several addresses, and with a character that nobody sees, as what is copied from a page can have.
     """
-    is_name = ":" not in text and not text.startswith(("-", "[")) and not re.search(r"[\s@/\x00-\x1f\x7f]", text)
+    is_name = ":" not in text and not text.startswith(("-", "[")) and not re.search(r"[\s@/,;]", text) and harmless(text) == text
     try:
         if not is_name:
             ipaddress.IPv6Address(text)

@@ -133,8 +133,10 @@ def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str
 
 
 @pytest.mark.parametrize(
-    "address", ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x"]
-)
+    "address",
+    ["192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x", "192.0.2.7,192.0.2.8",
+     "192.0.2.7\u200b", "host\u202e.example"],
+)  # fmt: skip
 def test_address_that_could_only_be_dialed_in_vain_is_refused(address: str) -> None:
     refused("nodes.existing[0].address", "[host-address-invalid]", nodes={"existing": [{**NODE, "address": address}]})
     bastion = {"address": address, "user": "jump", "hostKey": NODE["hostKey"]}
