@@ -88,6 +88,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     async def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
         return plugin_pb2.PluginInfo(version=VERSION)
 
+    async def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "this stand-in for the official command plugin has no schema, which YAML programs and `pulumi package` need: "
+            "install the official plugin",
+        )
+
     async def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
         return provider_pb2.CheckResponse(inputs=request.news)
 
