@@ -67,6 +67,10 @@ CATALOGUE: dict[str, Failure] = {
     "agent-unreachable": Failure(
         "The official command plugin asks the SSH agent that SSH_AUTH_SOCK names, also where a private key is set.",
         "Run `unset SSH_AUTH_SOCK`, or start the agent (ssh-agent), then run `pulumi up` again",
+        {
+            "refused": "Unlock the agent or its key, and allow what it asks you for, then run `pulumi up` again. Where "
+            "the stack has a private key, `unset SSH_AUTH_SOCK` leaves the agent out",
+        },
     ),
     "upload-refused": Failure(
         "The node program could not be copied into the home of the login user.",

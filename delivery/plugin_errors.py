@@ -21,6 +21,7 @@ _WORDS: list[tuple[str, str, str, str]] = [
     (_HANDSHAKE + r"ssh: no common algorithm for host key", "host-key-differs", "kind", "its host has no key of the pinned kind"),
     (_HANDSHAKE + r"ssh: no common algorithm", "host-unreachable", "algorithm", "its host shares no algorithm with the plugin"),
     (_HANDSHAKE + r"ssh: unable to authenticate", "login-refused", "", "its host, or its bastion, does not let the user in"),
+    (_HANDSHAKE + r"agent: ", "agent-unreachable", "refused", "the SSH agent that SSH_AUTH_SOCK names lists or signs nothing"),
     (_HANDSHAKE, "host-unreachable", "closed", "its host, or its bastion, closed the connection before the login"),
     (r"(?:proxy: )?dial unix ", "agent-unreachable", "", "the SSH agent that SSH_AUTH_SOCK names does not answer"),
     (r"failed to create remote file .*: permission denied$", "upload-refused", "", "the login user may not write into its home"),
