@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 
 _DIALS = 1024
 """Connections that are opened at the same time."""
+_KEPT = 256
+"""Connections from which on those without a session are closed: a process may have some 1000 files open (ulimit -n)."""
 _LOOKUPS = 64
 """Names that are looked up at the same time. By default it is as many as there are processors and four more, and a name whose
 servers are silent takes ten seconds."""
@@ -151,7 +154,11 @@ class Link:
     """One live SSH connection and how many sessions use it."""
 
     ssh: asyncssh.SSHClientConnection
+    way: "Link | None" = None
+    """The connection that carries this one."""
     sessions: int = 0
+    released: float = field(default_factory=time.monotonic)
+    """When it began, or its last session ended."""
     limit: int | None = None
     """Sessions the server allows at once (sshd's MaxSessions), once it has refused one."""
     accepted_environment: dict[str, bool] = field(default_factory=dict)
@@ -177,6 +184,8 @@ class Pool:
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
         self._agents: dict[str, asyncio.Task[str]] = {}
+        self._dialed_through: list[Link] = []
+        """Those through which a connection is being dialed."""
 
     @contextlib.asynccontextmanager
     async def session(
@@ -209,6 +218,8 @@ class Pool:
                     return
             finally:
                 link.sessions -= 1
+                link.released = time.monotonic()
+                self._close_surplus()
             await asyncio.sleep(_OPEN_DELAY)
 
     async def open(self, connection: Connection, status: Status) -> None:
@@ -223,6 +234,23 @@ class Pool:
                 link.ssh.abort()
         if used := [link for link in links if link.sessions]:
             self._links[login] = used
+
+    def _close_surplus(self) -> None:
+        """Closes those that wait longest for a session, where there are too many: an engine works on some nodes at a time, and
+        comes to a node again for a few resources one after the other."""
+        links = [link for links in self._links.values() for link in links]
+        if len(links) <= _KEPT:
+            return
+        needed = {id(link) for link in self._dialed_through} | {id(link.way) for link in links}
+        idle = sorted((link for link in links if not link.sessions and id(link) not in needed), key=lambda link: link.released)
+        closed = {id(link) for link in idle[: len(links) - _KEPT]}
+        for login, others in list(self._links.items()):
+            for link in others:
+                if id(link) in closed:
+                    link.ssh.close()
+            self._links[login] = [link for link in others if id(link) not in closed]
+            if not self._links[login]:
+                del self._links[login]
 
     def close(self) -> None:
         """Drops every connection."""
@@ -274,8 +302,14 @@ class Pool:
             if credentials.key is None:
                 own = await self._with_agent_that_answers(own)
         proxy = await self._link(way, Credentials.load(way.login), status) if way else None
-        async with self._dialing:
-            link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own))
+        carriers = [proxy] if proxy else []
+        self._dialed_through += carriers
+        try:
+            async with self._dialing:
+                link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own), proxy)
+        finally:
+            for carrier in carriers:
+                self._dialed_through.remove(carrier)
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link

@@ -162,6 +162,37 @@ def test_another_login_gets_its_own_connection(sshd: Sshd) -> None:
     assert sshd.logins() == 2
 
 
+def test_connections_that_nobody_uses_do_not_pile_up(start_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have 1024 files open: the thousandth node of a stack could not be dialed, and nothing frees one."""
+    proxy, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    monkeypatch.setattr(connections, "_KEPT", 3)
+
+    def of(number: int) -> dict[str, Any]:
+        """A login of its own: the agent is not asked where there is a key."""
+        return {"agentSocketPath": f"/agent-{number}"}
+
+    def open_connections(client: Client) -> int:
+        return sum(not link.ssh.is_closed() for links in client.pool._links.values() for link in links)
+
+    async def work(client: Client) -> None:
+        running = asyncio.create_task(client.run("sleep 3; echo done", proxy=proxy.connection))
+        while not target.logins():
+            await asyncio.sleep(0.05)
+        for number in range(6):
+            await client.run("true", **of(number))
+            assert open_connections(client) <= 4, "the one that was dialed last has no session yet"
+        assert (await running).text("stdout") == "done"
+        # Behind the bastion again, whose connection carries the one before.
+        assert (await client.run("echo again", proxy=proxy.connection)).text("stdout") == "again"
+        logins = target.logins()
+        await client.run("true", **of(5))
+        await client.run("true", **of(0))
+        assert target.logins() == logins + 1, "the last is kept, and the first is dialed again"
+        assert proxy.logins() == 1
+
+    with_client(target.connection, work)
+
+
 def test_a_dead_connection_is_dialled_again(sshd: Sshd) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(CommandError, match=r'ended while the command ran.*; run `pulumi up` again .*running "kill'):
