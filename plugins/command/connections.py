@@ -116,6 +116,14 @@ class Login:
         return f"{self.user}@{host}:{self.port}"
 
 
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("user", "password", "privateKey", "privateKeyPassword", "agentSocketPath", "hostKey"), str),
+    **dict.fromkeys(("port", "dialErrorLimit", "perDialTimeout"), int | float),
+    "proxy": dict,
+}
+"""What a connection may have beside its host."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """The `connection` input of a resource."""
@@ -131,6 +139,11 @@ class Connection:
         """From plain properties; what an older state lacks gets the schema's default."""
         if not isinstance(fields.get("host"), str) or not fields["host"]:
             raise CommandError("connection.host is missing: name the machine to connect to")
+        for key, kind in _KINDS.items():
+            if not isinstance(fields.get(key), kind | None):
+                raise CommandError(
+                    f"connection.{key} has a value of another kind, as in a state that somebody edited: correct it"
+                )
         proxy = fields.get("proxy")
         return Connection(
             Login(
@@ -144,8 +157,8 @@ class Connection:
                 host_key=fields.get("hostKey"),
                 proxy=Connection.parse(proxy) if proxy else None,
             ),
-            dial_error_limit=int(fields.get("dialErrorLimit", 10)),
-            per_dial_timeout=float(fields.get("perDialTimeout", 15)) or None,
+            dial_error_limit=int(limit) if (limit := fields.get("dialErrorLimit")) is not None else 10,
+            per_dial_timeout=float(seconds) or None if (seconds := fields.get("perDialTimeout")) is not None else 15.0,
         )
 
 

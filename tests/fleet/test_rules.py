@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from delivery import login, scripts
-from fleet import cure, doctor, explain, hosts, measure, shown
+from fleet import cure, doctor, explain, hosts, measure, shown, stack
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
@@ -87,6 +87,24 @@ def test_a_node_is_read_from_a_state_with_its_password_and_its_proof() -> None:
     assert (host.state.program, host.state.boot_id, host.differences) == ("d" * 64, "b", ())
     assert host.evidence == PROVE and host.urns["proof"].endswith("::nodes-n1-proof")
     assert repr(PASSWORD) not in repr(host) and "10.0.0.5" not in repr(host), "no traceback shows how to log in"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hostKey", True), ("privateKey", 7), ("user", ["x"]), ("proxy", "x"), ("perDialTimeout", "x")]
+)
+def test_connection_that_somebody_edited_costs_the_other_nodes_no_answer(key: str, value: Any) -> None:
+    (host,) = hosts.of(deployment())
+    edited = replace(host, name="n2", connection={**host.connection, key: value})
+    unreachable = replace(host, connection={"host": "", "port": 22})
+    answers = {each.host.name: each.cause for each in measure.measure([edited, unreachable], 1)}
+    assert str(answers["n2"]).startswith(f"connection.{key} has a value of another kind")
+    assert str(answers["n1"]).startswith("connection.host is missing")
+
+
+def test_port_without_end_in_a_state_is_a_sentence() -> None:
+    state = json.loads(json.dumps(deployment()).replace(': 22, \\"user', ': 1e999, \\"user'))
+    with pytest.raises(FleetError, match="not of a form that an engine writes"):
+        stack.of(state)
 
 
 def test_a_node_without_a_password_is_given_no_line_of_a_script_for_one() -> None:
