@@ -69,7 +69,13 @@ def findings(stack: str | None) -> Iterator[Finding]:
         except FleetError as error:
             yield Finding("stack", str(error), "Select one: pulumi stack select NAME")
         else:
-            config, finding = _file(name)
+            try:
+                config, finding = _file(name)
+            except OSError as error:  # a name of more than 255 bytes, or a folder that is gone
+                config, finding = (
+                    {},
+                    Finding("stack's file", f"cannot be looked for: {error.strerror}", "Change to the project's folder"),
+                )
             yield finding
     yield from _ssh(config)
     if name is not None:

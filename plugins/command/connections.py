@@ -541,8 +541,6 @@ async def dial(
             )
 
         unread = f"; of ~/.ssh/config, this was passed over: {_first(passed_over)}" if passed_over else ""
-        if settings and settings.agent_fault:
-            unread += f"; {settings.agent_fault}, so none of its keys was offered"
         try:
             try:
                 return await connect(own, keys or own)
@@ -565,6 +563,8 @@ async def dial(
             begun = client.connected and not errors
             explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None, begun)
             way = f"; the way there is the ProxyCommand of ~/.ssh/config{_last_line(errors.read(MAX_ERRORS))}" if errors else ""
+            if settings and settings.agent_fault and isinstance(error, asyncssh.PermissionDenied):
+                unread += f"; {settings.agent_fault}, so none of its keys was offered"
             raise DialError(explained.reason, explained.sentence + way + unread, explained.final) from error
 
 

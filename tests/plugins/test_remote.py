@@ -974,6 +974,9 @@ def test_agent_that_does_not_answer_costs_no_machine_that_lets_a_key_of_a_file_i
         (tmp_path / ".ssh/id_ed25519").unlink()
         message = own_answer(sshd.connection, without="privateKey")
         assert "refused to let" in message and f"the SSH agent at {agent} does not answer" in message
+        sshd.stop()
+        message = own_answer(sshd.connection, without="privateKey")
+        assert "cannot reach" in message and "agent" not in message, "it has nothing to do with that"
 
 
 @pytest.mark.parametrize("host", ["node..example", f"{'x' * 64}.example"])
