@@ -41,6 +41,8 @@ SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 
 _DIALS = 1024
 """Connections that are opened at the same time."""
+_ADDRESS_SECONDS = 2.0
+"""Seconds without an answer after which the next address of a host is tried beside the one before."""
 _KEPT = 256
 """Connections from which on those without a session are closed: a process may have some 1000 files open (ulimit -n)."""
 _LOOKUPS = 64
@@ -95,6 +97,14 @@ class _Lookups(ThreadPoolExecutor):
 def look_up_many() -> None:
     """Have the running loop look up many names at once, so that those without an answer keep none of the others waiting."""
     asyncio.get_running_loop().set_default_executor(_Lookups())
+
+
+def try_each_address() -> None:
+    """Have the running loop connect to another address of a host where one is silent: many machines have one of IPv6 in DNS that
+    leads nowhere, on which the SSH library would wait until the time of the dial is over."""
+    loop = asyncio.get_running_loop()
+    connect = functools.partial(loop.create_connection, happy_eyeballs_delay=_ADDRESS_SECONDS)
+    setattr(loop, "create_connection", connect)  # noqa: B010 # which the library calls without that argument
 
 
 @dataclass(frozen=True)

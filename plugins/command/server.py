@@ -14,7 +14,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from plugins.command import resources, schema
-from plugins.command.connections import look_up_many
+from plugins.command.connections import look_up_many, try_each_address
 from plugins.command.diff import diff
 from plugins.command.errors import CommandError
 from plugins.command.wire import Properties, marshal, unmarshal
@@ -224,6 +224,7 @@ async def _kind(urn: str, context: Context) -> str:
 async def serve(engine_address: str) -> None:
     """Serves until the engine ends the plugin, or is gone itself."""
     look_up_many()
+    try_each_address()
     parent = os.getppid()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -334,6 +334,30 @@ def test_host_of_several_addresses_is_refused_in_the_words_of_the_system(monkeyp
     assert message.startswith("cannot reach node:22: Connection refused, No route to host; check that the machine is up")
 
 
+def test_address_that_is_silent_costs_no_host_that_answers_at_another(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where DNS has an address of IPv6 that leads nowhere; the official plugin and ssh come to the next one."""
+    monkeypatch.setattr(connections, "_ADDRESS_SECONDS", 0.3)
+
+    def two(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        assert host == "two.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    async def work(client: Client) -> None:
+        connections.try_each_address()
+        assert (await client.run("echo there")).text("stdout") == "there"
+
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", sshd.port))
+        silent.listen(0)
+        for _ in range(3):  # a listener whose queue is full answers nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", sshd.port))
+        monkeypatch.setattr(socket, "getaddrinfo", two)
+        with_client({**sshd.connection, "host": "two.example", "perDialTimeout": 5}, work)
+
+
 def test_a_host_that_never_answers_is_bounded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
