@@ -207,6 +207,8 @@ class Pool:
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
         self._agents: dict[str, asyncio.Task[str]] = {}
+        self._silent: dict[Login, str] = {}
+        """Machines on the way to others that gave no answer in time, and what was said of it."""
         self._dialed_through: list[Link] = []
         """Those through which a connection is being dialed."""
 
@@ -324,7 +326,7 @@ class Pool:
             way = way or own_way
             if credentials.key is None:
                 own = await self._with_agent_that_answers(own)
-        proxy = await self._link(way, Credentials.load(way.login), status) if way else None
+        proxy = await self._carrier(way, status) if way else None
         carriers = [proxy] if proxy else []
         self._dialed_through += carriers
         try:
@@ -336,6 +338,18 @@ class Pool:
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link
+
+    async def _carrier(self, way: Connection, status: Status) -> Link:
+        """The connection to a machine on the way to others. With the user's own settings, where nobody waits for a start, one
+        that gave no answer in time is not waited for again: it would cost thousands of nodes behind it a quarter of an hour."""
+        if fault := self._silent.get(way.login):
+            raise Unreachable(fault)
+        try:
+            return await self._link(way, Credentials.load(way.login), status)
+        except Unreachable as error:
+            if self._reader and error.__cause__ and isinstance(error.__cause__.__cause__, TimeoutError):
+                self._silent[way.login] = str(error)
+            raise
 
     async def _with_agent_that_answers(self, own: UserSsh) -> UserSsh:
         """The settings, without an agent that does not answer: asyncssh would wait for it until the time of the login is over, or

@@ -3,6 +3,7 @@
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -99,6 +100,28 @@ def test_connection_that_somebody_edited_costs_the_other_nodes_no_answer(key: st
     answers = {each.host.name: each.cause for each in measure.measure([edited, unreachable], 1)}
     assert str(answers["n2"]).startswith(f"connection.{key} has a value of another kind")
     assert str(answers["n1"]).startswith("connection.host is missing")
+
+
+def test_bastion_that_is_silent_is_waited_for_once_whatever_is_behind_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """3,000 nodes come to their turn in 47 rounds, each of which waited for it."""
+    (host,) = hosts.of(deployment())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(measure, "AT_ONCE", 2)
+    monkeypatch.setattr(measure, "DIAL_SECONDS", 0.4)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(0.1)
+        proxy = {"host": "127.0.0.1", "port": silent.getsockname()[1], "user": "jump"}
+        behind = [replace(host, name=f"n{each}", connection={"host": f"192.0.2.{each}", "proxy": proxy}) for each in range(8)]
+        answers = measure.measure(behind, 20)
+        dials = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                silent.accept()[0].close()
+                dials += 1
+    assert len(answers) == 8 and all("no answer in time" in str(each.cause) for each in answers)
+    assert dials <= 2 * 2, "two for each of the first two"
 
 
 def test_port_without_end_in_a_state_is_a_sentence() -> None:
