@@ -19,7 +19,7 @@ import asyncssh
 import pytest
 from conftest import Sshd, StartSshd, free_port, new_key
 
-from plugins.command import connections, remote
+from plugins.command import connections, remote, user_ssh
 from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
@@ -615,6 +615,22 @@ def test_first_of_two_ways_counts_as_for_openssh(start_sshd: StartSshd, tmp_path
     config = f"Host localhost\n ProxyCommand none\n{jump_to(jump)}"
     own_ssh(tmp_path, monkeypatch, config, known_hosts=f"[127.0.0.1]:{jump.port} {jump.host_key}\n", own=jump.private_key)
     assert own_answer({**target.connection, "host": "localhost"}) == "there" and jump.logins() == 0
+
+
+def test_no_jump_leaves_a_command_its_turn_and_a_key_that_is_named_twice_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSH does (`ssh -G`): the machine was dialed directly, and a key counted twice among those that sshd refuses."""
+    jump = "Host rack\n ProxyJump none\n IdentityFile ~/.ssh/own\n"
+    own_ssh(
+        tmp_path, monkeypatch, f"{jump}Host *\n ProxyCommand nc %h %p\n IdentityFile ~/.ssh/other\n IdentityFile ~/.ssh/own\n"
+    )
+    own = user_ssh.read_for("rack", 22, "root")
+    assert own.hops == () and own.proxy_command[-1] == "exec nc rack 22"
+    assert own.identities == (f"{tmp_path}/.ssh/own", f"{tmp_path}/.ssh/other")
+    (tmp_path / ".ssh/config").write_text("Host rack\n ProxyCommand none\nHost *\n ProxyJump bastion\n")
+    own = user_ssh.read_for("rack", 22, "root")
+    assert own.hops == () == own.proxy_command
 
 
 @pytest.mark.parametrize("place", ["%d/.ssh/known/%k", "${HOME}/.ssh/known/%h", "~/.ssh/known/%n", '"~/.ssh/known/%h"'])
