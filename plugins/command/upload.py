@@ -36,6 +36,9 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
         # The protocol has no status for either (draft-ietf-secsh-filexfer-02, section 7): sshd says "Failure".
         remedy = "free space there, or make the file system writable, then run again"
         raise CommandError(f"copying to {place} {remote_path} failed: {error}: {remedy}") from error
+    except asyncssh.SFTPPermissionDenied as error:
+        remedy = f"let user {connection.login.user} write there, or log in as another one"
+        raise CommandError(f"copying to {place} {remote_path} failed: {error}: {remedy}") from error
     except (asyncssh.SFTPError, asyncssh.ChannelOpenError, asyncssh.DisconnectError) as error:
         raise CommandError(f"copying to {place} {remote_path} failed: {error}") from error
     except OSError as error:

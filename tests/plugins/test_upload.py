@@ -2,8 +2,9 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import asyncssh
 import pytest
 from conftest import Sshd, StartSshd
 
@@ -70,6 +71,31 @@ def test_text(sshd: Sshd, remote: Path) -> None:
 def test_a_full_disk_is_reported_with_a_remedy_although_the_protocol_has_no_code_for_it(sshd: Sshd) -> None:
     with pytest.raises(CommandError, match=r"/dev/full failed: Failure: free space there, or make the file system writable"):
         copy(sshd, text("x"), Path("/dev/full"))
+
+
+def test_place_that_the_user_may_not_write_is_told_with_a_remedy() -> None:
+    """As the program says of the official plugin's words: a home that is root's, or none at all."""
+
+    class Closed(asyncssh.SFTPServer):
+        def open(self, *_: object) -> NoReturn:  # root, as whom tests may run, is never refused
+            raise asyncssh.SFTPPermissionDenied("Permission denied")
+
+    class Server(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    async def main() -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=Server, sftp_factory=Closed)
+        port = server.sockets[0].getsockname()[1]
+        fields = {"host": "127.0.0.1", "port": port, "user": "ada", "hostKey": key.export_public_key().decode()}
+        pool, connection = Pool(), Connection.parse({**fields, "password": "p"})
+        with pytest.raises(CommandError, match=r"Permission denied: let user ada write there, or log in as another one$"):
+            await upload(pool, connection, text("x"), "program", _ignore)
+        pool.close()
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_file(sshd: Sshd, remote: Path, tree: Path) -> None:
