@@ -752,6 +752,16 @@ def _explain(
     if isinstance(error, asyncssh.KeyExchangeFailed) and "No matching" in str(error):
         remedy = "allow one of those that were sent in its sshd_config (KexAlgorithms, Ciphers, MACs, HostKeyAlgorithms)"
         return DialError("no algorithm in common", f"{place} and this side share no algorithm: {error}; {remedy}", final=True)
+    # The system has a bound of its own where the connection has none.
+    bound = f" within {connection.per_dial_timeout:g} s" if connection.per_dial_timeout else ""
+    if begun and (isinstance(error, TimeoutError) or "Login timeout" in str(error)):
+        by_agent = credentials.key is None and (from_agent or user_ssh)
+        asks = ", whether an SSH agent waits for a person who allows the signature" if by_agent else ""
+        return DialError(
+            "no answer in time",
+            f"cannot log in to {place}: no answer in time{bound}, though it took the connection; look whether the machine hangs "
+            f"or is busy{asks}, and check that connection.port is that of an SSH server",
+        )
     if begun and isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)):
         reason = _of_system(error) if isinstance(error, OSError) else str(error)
         return DialError(
@@ -767,11 +777,11 @@ def _explain(
             "the bastion sees them, and that its sshd may forward connections (AllowTcpForwarding)",
         )
     if isinstance(error, (OSError, TimeoutError)):
-        reason = "no answer in time" if isinstance(error, TimeoutError) else _of_system(error)
-        bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""
+        late = isinstance(error, TimeoutError)
+        reason = "no answer in time" if late else _of_system(error)
         return DialError(
             reason,
-            f"cannot reach {place}: {reason}{bound}; check that the machine is up, that connection.host and "
+            f"cannot reach {place}: {reason}{bound if late else ''}; check that the machine is up, that connection.host and "
             "connection.port are right, and that no firewall is in between",
         )
     return DialError(

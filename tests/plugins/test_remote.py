@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import re
@@ -362,8 +363,37 @@ def test_a_host_that_never_answers_is_bounded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         message, _ = refusal({"host": "127.0.0.1", "port": silent.getsockname()[1], "dialErrorLimit": 0, "perDialTimeout": 1})
-        assert "no answer in time within 1 s" in message
+        assert "no answer in time within 1 s, though it took the connection" in message and "firewall" not in message
         assert time.monotonic() - start < 4
+
+
+def test_bound_of_the_system_is_told_where_a_dial_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two minutes the plugin ended with an error of its own."""
+
+    async def connect(*_: object, **__: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(asyncssh, "connect", connect)
+    message, _ = refusal({"host": "node", "dialErrorLimit": 0, "perDialTimeout": 0})
+    assert message.startswith("cannot reach node:22: no answer in time; check that the machine is up")
+
+
+def test_agent_that_waits_for_a_person_is_not_told_as_a_firewall(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of `ssh-add -c`, or one in a password manager, is used once somebody allows it."""
+    (tmp_path / "ask").write_text("#!/bin/sh\nsleep 3\nexit 1\n")
+    (tmp_path / "ask").chmod(0o755)
+    for name, value in {"SSH_ASKPASS": str(tmp_path / "ask"), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}.items():
+        monkeypatch.setenv(name, value)
+    with ssh_agent(tmp_path) as agent:
+        (tmp_path / "own").write_text(sshd.private_key)
+        (tmp_path / "own").chmod(0o600)
+        subprocess.run(["ssh-add", "-q", "-c", str(tmp_path / "own")], check=True, env={**os.environ, "SSH_AUTH_SOCK": agent})
+        own_ssh(tmp_path, monkeypatch)
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        message = own_answer({**sshd.connection, "perDialTimeout": 1}, without="privateKey")
+        assert "whether an SSH agent waits for a person" in message and "firewall" not in message
 
 
 def test_a_machine_that_comes_up_later_is_waited_for_by_one_dial_at_a_time(start_sshd: StartSshd) -> None:
