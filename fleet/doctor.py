@@ -203,11 +203,18 @@ def _damaged_states(url: str) -> list[Finding]:
     if not url.startswith("file://"):
         return []
     stacks = Path(unquote(url.removeprefix("file://").partition("?")[0])).expanduser() / ".pulumi" / "stacks"
-    empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if file.stat().st_size == 0]
+    empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if _is_empty(file)]
     return [
         Finding("state", f"{file} is empty, since the engine was killed as it wrote it: the stack cannot be read", f"rm {file}")
         for file in empty
     ]
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether a file is there, which an engine that runs beside can have removed, and has nothing in it."""
+    with suppress(OSError):
+        return file.stat().st_size == 0
+    return False
 
 
 def _path() -> Iterator[Path]:

@@ -73,6 +73,16 @@ def test_state_that_was_read_and_not_understood_is_no_matter_of_a_passphrase(
     assert finding.level == "FAULT" and why in finding.message and "passphrase" not in finding.cure
 
 
+def test_state_that_an_engine_removes_meanwhile_is_no_damaged_one(tmp_path: Path) -> None:
+    """As `pulumi stack rm` in another terminal: the command ended with a traceback."""
+    folder = tmp_path / ".pulumi/stacks/kata-nodes"
+    folder.mkdir(parents=True)
+    (folder / "rack.json.attrs").touch()
+    (folder / "gone.json.attrs").symlink_to("nowhere")
+    (finding,) = doctor._damaged_states(f"file://{tmp_path}")
+    assert finding.cure == f"rm {folder}/rack.json.attrs"
+
+
 @pytest.mark.parametrize("error", [errno.ENAMETOOLONG, errno.ENOENT])
 def test_file_of_the_stack_that_cannot_be_looked_for_is_a_line_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int
