@@ -1,5 +1,6 @@
 """Copies an asset or archive to a machine by SFTP, by the path rules of the official plugin."""
 
+import asyncio
 import functools
 import posixpath
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any
 
 import asyncssh
 
-from plugins.command.connections import Connection, Link, Pool, Status
+from plugins.command.connections import SILENCE_SECONDS, Connection, Link, Pool, Status
 from plugins.command.errors import CommandError
+
+START_SECONDS = 2 * SILENCE_SECONDS
+"""Bound on the start of SFTP, over that after which a machine that is silent altogether is told as such."""
 
 
 async def upload(pool: Pool, connection: Connection, source: dict[str, Any], remote_path: str, status: Status) -> None:
@@ -48,7 +52,14 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
 async def _start(connection: Connection, link: Link) -> asyncssh.SFTPClient:
     """Raises CommandError for what another try does not change: the connection stays for those that use it beside."""
     try:
-        return await link.ssh.start_sftp_client()
+        async with asyncio.timeout(START_SECONDS):
+            return await link.ssh.start_sftp_client()
+    except TimeoutError:
+        raise CommandError(
+            f"copying to {connection.login} failed: SFTP gives no answer within {START_SECONDS:g} s: see whether ~/.bashrc, or "
+            "what else the shell reads there as it starts, waits for something, or put `Subsystem sftp internal-sftp`, which "
+            "starts no shell, into its sshd_config"
+        ) from None
     except asyncssh.SFTPBadMessage as error:
         raise CommandError(
             f"copying to {connection.login} failed: something prints where SFTP should answer ({error}): let ~/.bashrc, or what "

@@ -8,6 +8,7 @@ import asyncssh
 import pytest
 from conftest import Sshd, StartSshd
 
+from plugins.command import upload as upload_module
 from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
@@ -133,13 +134,16 @@ SFTP_SERVER = "exec /usr/lib/openssh/sftp-server"
         (f"sftp /bin/sh -c 'echo Welcome back; {SFTP_SERVER}'", "something prints where SFTP should answer"),
         ("sftp /bin/false", "for want of SFTP: sshd ends it before it answers"),
         ("other /bin/true", "for want of SFTP: sshd refuses it"),
+        ("sftp /bin/sleep 3", "SFTP gives no answer within 1 s"),
     ],
 )
 def test_machine_without_usable_sftp_is_told_what_to_set_and_loses_no_command(
-    start_sshd: StartSshd, remote: Path, subsystem: str, words: str
+    start_sshd: StartSshd, remote: Path, monkeypatch: pytest.MonkeyPatch, subsystem: str, words: str
 ) -> None:
     """An `echo` in ~/.bashrc was told as `Max packet size exceeded`; and what ran on the connection beside was cut off."""
     sshd = start_sshd(f"Subsystem {subsystem}")
+    if "sleep" in subsystem:
+        monkeypatch.setattr(upload_module, "START_SECONDS", 1)
 
     async def main() -> None:
         pool, connection, output = Pool(), Connection.parse(sshd.connection), Output("none", _ignore)
