@@ -45,6 +45,8 @@ CATALOGUE: dict[str, Failure] = {
             "name": "Correct its address, or the DNS of this machine",
             "bastion": "Check the node's address and port as the bastion sees them, and that the bastion may forward connections",
             "refused": "Start sshd on it, or set the port on which it listens",
+            "algorithm": "Allow one of those that the plugin's message says it offered in the host's sshd_config (KexAlgorithms, "
+            "Ciphers, MACs), and restart sshd",
             "closed": "Run `pulumi up` again: a machine that is still starting closes connections, and so does an sshd that has "
             "too many at once (MaxStartups). If it stays so, its log says why (journalctl -u ssh)",
         },
@@ -65,11 +67,18 @@ CATALOGUE: dict[str, Failure] = {
     "agent-unreachable": Failure(
         "The official command plugin asks the SSH agent that SSH_AUTH_SOCK names, also where a private key is set.",
         "Run `unset SSH_AUTH_SOCK`, or start the agent (ssh-agent), then run `pulumi up` again",
+        {
+            "refused": "Unlock the agent or its key, and allow what it asks you for, then run `pulumi up` again. Where "
+            "the stack has a private key, `unset SSH_AUTH_SOCK` leaves the agent out",
+        },
     ),
     "upload-refused": Failure(
         "The node program could not be copied into the home of the login user.",
         "Let the user write into its home there, or log in as another one",
         {
+            "sftp": "Put `Subsystem sftp internal-sftp` into its sshd_config, and restart sshd",
+            "shell": "Let ~/.bashrc, or what else the login user's shell reads as it starts, print nothing where there is no "
+            "terminal. Or put `Subsystem sftp internal-sftp`, which starts no shell, into its sshd_config, and restart sshd",
             "failure": "Free space on it, or make its file system writable: SFTP has no better word for either",
         },
     ),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from nodekit.errors import NodeError
-from nodekit.rules.text import printable
+from nodekit.rules.text import harmless, printable
 
 SSH_PORT = 22
 """Where an SSH server answers unless something else is said."""
@@ -116,8 +116,8 @@ def _is_whole(kind: str, encoded: str) -> bool:
 def host_address(text: str, host: str) -> str:
     """The name or IP address of `host` (node or bastion). Raises NodeError `host-address-invalid`.
 
-    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path, a space, a pattern
-    or a list.
+    With a port or brackets every dial would fail, since the port is added to it, and so with a user, a path, a space, a pattern,
+    a list, or a character that nobody sees, as what is copied from a page can have.
     """
     try:
         if not DOMAIN_NAME.fullmatch(text) or len(text.rstrip(".")) > MOST_NAME:

@@ -10,6 +10,7 @@ from nodekit.errors import NodeError
 
 _DIALED = r"(?:proxy: )?after \d+ failed attempts: "
 _HANDSHAKE = _DIALED + r"ssh: handshake failed: "
+_VERSION = r"error receiving version packet from server: "
 _WORDS: list[tuple[str, str, str, str]] = [
     (r"wait: remote command exited without", "connection-ended", "", "the connection ended while a command ran there"),
     (_DIALED + r"dial tcp: lookup ", "host-unreachable", "name", "the name of its host, or of its bastion, is not found"),
@@ -18,10 +19,15 @@ _WORDS: list[tuple[str, str, str, str]] = [
     (_DIALED + r"dial tcp ", "host-unreachable", "", "its host, or its bastion, does not answer"),
     (_HANDSHAKE + r"ssh: host key mismatch", "host-key-differs", "", "its host, or its bastion, has not the key that is pinned"),
     (_HANDSHAKE + r"ssh: no common algorithm for host key", "host-key-differs", "kind", "its host has no key of the pinned kind"),
+    (_HANDSHAKE + r"ssh: no common algorithm", "host-unreachable", "algorithm", "its host shares no algorithm with the plugin"),
     (_HANDSHAKE + r"ssh: unable to authenticate", "login-refused", "", "its host, or its bastion, does not let the user in"),
+    (_HANDSHAKE + r"agent: ", "agent-unreachable", "refused", "the SSH agent that SSH_AUTH_SOCK names lists or signs nothing"),
     (_HANDSHAKE, "host-unreachable", "closed", "its host, or its bastion, closed the connection before the login"),
     (r"(?:proxy: )?dial unix ", "agent-unreachable", "", "the SSH agent that SSH_AUTH_SOCK names does not answer"),
     (r"failed to create remote file .*: permission denied$", "upload-refused", "", "the login user may not write into its home"),
+    (r"ssh: subsystem request failed$", "upload-refused", "sftp", "its sshd offers no SFTP, by which the program is copied"),
+    (_VERSION + r"server unexpectedly closed", "upload-refused", "sftp", "its SFTP server ends before it answers"),
+    (_VERSION + r"packet too (?:long|short)$", "upload-refused", "shell", "something prints where its SFTP server should answer"),
     (r"failed to (?:create|copy) .*SSH_FX_FAILURE", "upload-refused", "failure", "the node could not take the upload"),
 ]
 """How a message begins, the code and its case, and what has happened. The first that fits counts."""

@@ -7,7 +7,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import errno
 import io
-import json
 import os
 import sys
 import time
@@ -169,7 +168,7 @@ def status(
             known = _stack(name)  # each time: an `up` beside a watch changes what is to be measured, and what it should be
             answers = _answers(known, timeout)
             if as_json:
-                print(json.dumps(shown.document(name, answers, known.gone)))
+                print(shown.as_json(shown.document(name, answers, known.gone)))
             else:
                 if watch is not None:
                     shown.console().clear()
@@ -193,7 +192,7 @@ def drift(stack: OneStack = None, as_json: AsJson = False, timeout: Seconds = PA
         known = _stack(name)
         answers = _answers(known, timeout)
         if as_json:
-            print(json.dumps(shown.document(name, answers, known.gone)))
+            print(shown.as_json(shown.document(name, answers, known.gone)))
         else:
             shown.write(shown.drift(answers))
             shown.write(shown.text(_summary(name, answers)))
@@ -288,7 +287,7 @@ def explain(
             raise FleetError(f"Node {node}: {measurement.cause}")
         rows = list(lines(measurement))
         if as_json:
-            print(json.dumps([{"subject": subject, "what": text} for subject, text in rows]))
+            print(shown.as_json([{"subject": subject, "what": text} for subject, text in rows]))
             return
         shown.write(shown.table([node, ""], rows))
         shown.write(shown.differences(measurement))
@@ -319,7 +318,7 @@ def overhead(
         if measurement.document is None:
             raise FleetError(f"Node {node}: {measurement.cause}")
         if as_json:
-            print(json.dumps({**measurement.document, "classes": classes(deployment)}))
+            print(shown.as_json({**measurement.document, "classes": classes(deployment)}))
             return
         shown.write(view(measurement.document, classes(deployment)))
 

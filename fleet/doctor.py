@@ -69,7 +69,13 @@ def findings(stack: str | None) -> Iterator[Finding]:
         except FleetError as error:
             yield Finding("stack", str(error), "Select one: pulumi stack select NAME")
         else:
-            config, finding = _file(name)
+            try:
+                config, finding = _file(name)
+            except OSError as error:  # a name of more than 255 bytes, or a folder that is gone
+                config, finding = (
+                    {},
+                    Finding("stack's file", f"cannot be looked for: {error.strerror}", "Change to the project's folder"),
+                )
             yield finding
     yield from _ssh(config)
     if name is not None:
@@ -197,11 +203,18 @@ def _damaged_states(url: str) -> list[Finding]:
     if not url.startswith("file://"):
         return []
     stacks = Path(unquote(url.removeprefix("file://").partition("?")[0])).expanduser() / ".pulumi" / "stacks"
-    empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if file.stat().st_size == 0]
+    empty = [file for file in sorted(stacks.rglob("*.json.attrs")) if _is_empty(file)]
     return [
         Finding("state", f"{file} is empty, since the engine was killed as it wrote it: the stack cannot be read", f"rm {file}")
         for file in empty
     ]
+
+
+def _is_empty(file: Path) -> bool:
+    """Whether a file is there, which an engine that runs beside can have removed, and has nothing in it."""
+    with suppress(OSError):
+        return file.stat().st_size == 0
+    return False
 
 
 def _path() -> Iterator[Path]:

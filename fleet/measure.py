@@ -23,7 +23,7 @@ from nodekit.rules.proof import history
 from nodekit.rules.text import printable
 from nodekit.scripts import script
 from plugins.command import remote
-from plugins.command.connections import Connection, Pool, look_up_many
+from plugins.command.connections import Connection, Pool, look_up_many, try_each_address
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
 
@@ -150,6 +150,7 @@ async def _measure(
     hosts: Sequence[Host], seconds: float, report: Callable[[Measured], None], question: Question
 ) -> list[Measured]:
     look_up_many()
+    try_each_address()
     pool = Pool(user_ssh=True)
     places = asyncio.Semaphore(AT_ONCE)
     dials = asyncio.Semaphore(DIALS_BEHIND_JUMPS if _jumps(Path.home() / ".ssh/config") else AT_ONCE)

@@ -1,5 +1,6 @@
 """What a person reads: tables and sentences, which a terminal gets with color and a pipe without, never cut there."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -230,6 +231,11 @@ def _difference(sentence: str, item: Mapping[str, Any]) -> list[RenderableType]:
 
 
 _COLORS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def as_json(values: object) -> str:
+    """One line of JSON. The values are as they came: what would command a CI anywhere in a line of its log is escaped."""
+    return json.dumps(values).replace("##", "#\\u0023")
 
 
 def document(stack: str, answers: Answers, gone: Sequence[str]) -> dict[str, Any]:

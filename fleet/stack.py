@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what reaches nodes and API servers takes a while to load
     from fleet.measure import Measured
     from fleet.measure_objects import MeasuredCluster, MeasuredObject
 
-UNREADABLE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+UNREADABLE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What comes of a state that is not of an engine's form."""
 
 

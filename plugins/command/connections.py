@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ _KEEPALIVE_SECONDS = 15
 _KEEPALIVES_MISSED = 8  # two minutes: an emulated node can be busy for long
 _TOO_MANY_KEYS = "Too many authentication failures"
 """How sshd ends a login once it has refused as many keys as it allows (MaxAuthTries, by default six)."""
+_AGENT_SECONDS = 10.0
+"""Seconds in which an SSH agent must list its keys; it asks a person, if at all, for a signature."""
 SHOWN = 4
 """Lines of settings that are named as passed over."""
 MAX_ERRORS = 64 << 10
@@ -38,6 +41,10 @@ SILENCE_SECONDS = _KEEPALIVE_SECONDS * _KEEPALIVES_MISSED
 
 _DIALS = 1024
 """Connections that are opened at the same time."""
+_ADDRESS_SECONDS = 2.0
+"""Seconds without an answer after which the next address of a host is tried beside the one before."""
+_KEPT = 256
+"""Connections from which on those without a session are closed: a process may have some 1000 files open (ulimit -n)."""
 _LOOKUPS = 64
 """Names that are looked up at the same time. By default it is as many as there are processors and four more, and a name whose
 servers are silent takes ten seconds."""
@@ -92,6 +99,14 @@ def look_up_many() -> None:
     asyncio.get_running_loop().set_default_executor(_Lookups())
 
 
+def try_each_address() -> None:
+    """Have the running loop connect to another address of a host where one is silent: many machines have one of IPv6 in DNS that
+    leads nowhere, on which the SSH library would wait until the time of the dial is over."""
+    loop = asyncio.get_running_loop()
+    connect = functools.partial(loop.create_connection, happy_eyeballs_delay=_ADDRESS_SECONDS)
+    setattr(loop, "create_connection", connect)  # noqa: B010 # which the library calls without that argument
+
+
 @dataclass(frozen=True)
 class Login:
     """Whom to log in to, as whom and with what; commands with equal logins share connections."""
@@ -111,6 +126,14 @@ class Login:
         return f"{self.user}@{host}:{self.port}"
 
 
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("user", "password", "privateKey", "privateKeyPassword", "agentSocketPath", "hostKey"), str),
+    **dict.fromkeys(("port", "dialErrorLimit", "perDialTimeout"), int | float),
+    "proxy": dict,
+}
+"""What a connection may have beside its host."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """The `connection` input of a resource."""
@@ -126,6 +149,11 @@ class Connection:
         """From plain properties; what an older state lacks gets the schema's default."""
         if not isinstance(fields.get("host"), str) or not fields["host"]:
             raise CommandError("connection.host is missing: name the machine to connect to")
+        for key, kind in _KINDS.items():
+            if not isinstance(fields.get(key), kind | None):
+                raise CommandError(
+                    f"connection.{key} has a value of another kind, as in a state that somebody edited: correct it"
+                )
         proxy = fields.get("proxy")
         return Connection(
             Login(
@@ -139,8 +167,8 @@ class Connection:
                 host_key=fields.get("hostKey"),
                 proxy=Connection.parse(proxy) if proxy else None,
             ),
-            dial_error_limit=int(fields.get("dialErrorLimit", 10)),
-            per_dial_timeout=float(fields.get("perDialTimeout", 15)) or None,
+            dial_error_limit=int(limit) if (limit := fields.get("dialErrorLimit")) is not None else 10,
+            per_dial_timeout=float(seconds) or None if (seconds := fields.get("perDialTimeout")) is not None else 15.0,
         )
 
 
@@ -149,7 +177,11 @@ class Link:
     """One live SSH connection and how many sessions use it."""
 
     ssh: asyncssh.SSHClientConnection
+    way: "Link | None" = None
+    """The connection that carries this one."""
     sessions: int = 0
+    released: float = field(default_factory=time.monotonic)
+    """When it began, or its last session ended."""
     limit: int | None = None
     """Sessions the server allows at once (sshd's MaxSessions), once it has refused one."""
     accepted_environment: dict[str, bool] = field(default_factory=dict)
@@ -174,6 +206,11 @@ class Pool:
         self._dialing = asyncio.Semaphore(_DIALS)
         self._links: dict[Login, list[Link]] = {}
         self._dials: dict[Login, asyncio.Task[Link]] = {}
+        self._agents: dict[str, asyncio.Task[str]] = {}
+        self._silent: dict[Login, str] = {}
+        """Machines on the way to others that gave no answer in time, and what was said of it."""
+        self._dialed_through: list[Link] = []
+        """Those through which a connection is being dialed."""
 
     @contextlib.asynccontextmanager
     async def session(
@@ -206,6 +243,8 @@ class Pool:
                     return
             finally:
                 link.sessions -= 1
+                link.released = time.monotonic()
+                self._close_surplus()
             await asyncio.sleep(_OPEN_DELAY)
 
     async def open(self, connection: Connection, status: Status) -> None:
@@ -221,9 +260,26 @@ class Pool:
         if used := [link for link in links if link.sessions]:
             self._links[login] = used
 
+    def _close_surplus(self) -> None:
+        """Closes those that wait longest for a session, where there are too many: an engine works on some nodes at a time, and
+        comes to a node again for a few resources one after the other."""
+        links = [link for links in self._links.values() for link in links]
+        if len(links) <= _KEPT:
+            return
+        needed = {id(link) for link in self._dialed_through} | {id(link.way) for link in links}
+        idle = sorted((link for link in links if not link.sessions and id(link) not in needed), key=lambda link: link.released)
+        closed = {id(link) for link in idle[: len(links) - _KEPT]}
+        for login, others in list(self._links.items()):
+            for link in others:
+                if id(link) in closed:
+                    link.ssh.close()
+            self._links[login] = [link for link in others if id(link) not in closed]
+            if not self._links[login]:
+                del self._links[login]
+
     def close(self) -> None:
         """Drops every connection."""
-        for task in self._dials.values():
+        for task in (*self._dials.values(), *self._agents.values()):
             task.cancel()
         for links in self._links.values():
             for link in links:
@@ -268,12 +324,43 @@ class Pool:
         if self._reader:
             own, own_way = await asyncio.to_thread(_own, connection, self._reader)
             way = way or own_way
-        proxy = await self._link(way, Credentials.load(way.login), status) if way else None
-        async with self._dialing:
-            link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own))
+            if credentials.key is None:
+                own = await self._with_agent_that_answers(own)
+        proxy = await self._carrier(way, status) if way else None
+        carriers = [proxy] if proxy else []
+        self._dialed_through += carriers
+        try:
+            async with self._dialing:
+                link = Link(await dial(connection, credentials, proxy.ssh if proxy else None, own), proxy)
+        finally:
+            for carrier in carriers:
+                self._dialed_through.remove(carrier)
         alive = [other for other in self._links.get(login, []) if not other.ssh.is_closed()]
         self._links[login] = [*alive, link]
         return link
+
+    async def _carrier(self, way: Connection, status: Status) -> Link:
+        """The connection to a machine on the way to others. With the user's own settings, where nobody waits for a start, one
+        that gave no answer in time is not waited for again: it would cost thousands of nodes behind it a quarter of an hour."""
+        if fault := self._silent.get(way.login):
+            raise Unreachable(fault)
+        try:
+            return await self._link(way, Credentials.load(way.login), status)
+        except Unreachable as error:
+            if self._reader and error.__cause__ and isinstance(error.__cause__.__cause__, TimeoutError):
+                self._silent[way.login] = str(error)
+            raise
+
+    async def _with_agent_that_answers(self, own: UserSsh) -> UserSsh:
+        """The settings, without an agent that does not answer: asyncssh would wait for it until the time of the login is over, or
+        end the login, and the machine would be said not to answer. Each agent is asked once, for all machines."""
+        path = os.environ.get("SSH_AUTH_SOCK", "") if own.agent is None else own.agent
+        if not path:
+            return own
+        if path not in self._agents:
+            self._agents[path] = asyncio.create_task(_fault_of_agent(path))
+        fault = await asyncio.shield(self._agents[path])
+        return replace(own, agent="", agent_fault=f"the SSH agent at {path} does not answer: {fault}") if fault else own
 
 
 def _own(connection: Connection, reader: Reader) -> tuple[UserSsh, Connection | None]:
@@ -324,17 +411,21 @@ class Credentials:
     def load(login: Login) -> "Credentials":
         """Raises CommandError naming the input that cannot be read."""
         key = host_key = None
+        # As bytes: what stands beside a key, such as the comment behind it, can have any letters.
         if login.private_key is not None:
             try:
-                key = asyncssh.import_private_key(login.private_key, login.private_key_password)
+                key = asyncssh.import_private_key(login.private_key.encode(), login.private_key_password)
             except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-                raise CommandError(
-                    f"connection.privateKey for {login} cannot be read: {error}; give a whole private key in PEM or "
-                    "OpenSSH form, and connection.privateKeyPassword if it is encrypted"
-                ) from None
+                remedy = "give a whole private key in PEM or OpenSSH form, and connection.privateKeyPassword if it is encrypted"
+                if "bcrypt" in str(error):
+                    remedy = (
+                        "install the Python package bcrypt beside asyncssh, or give the key in another form "
+                        "(ssh-keygen -p -m PKCS8 -f FILE)"
+                    )
+                raise CommandError(f"connection.privateKey for {login} cannot be read: {error}; {remedy}") from None
         if login.host_key is not None:
             try:
-                host_key = asyncssh.import_public_key(login.host_key)
+                host_key = asyncssh.import_public_key(login.host_key.encode())
             except asyncssh.KeyImportError as error:
                 raise CommandError(
                     f"connection.hostKey for {login} cannot be read: {error}; give one line as in authorized_keys, "
@@ -493,8 +584,11 @@ async def dial(
                 return await connect(None, usable)
         except (OSError, ValueError, OverflowError, asyncssh.Error) as error:
             from_agent = len(keys) if credentials.key is None else 0
-            explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None)
+            begun = client.connected and not errors
+            explained = _explain(error, connection, credentials, client.presented, from_agent, settings is not None, begun)
             way = f"; the way there is the ProxyCommand of ~/.ssh/config{_last_line(errors.read(MAX_ERRORS))}" if errors else ""
+            if settings and settings.agent_fault and isinstance(error, asyncssh.PermissionDenied):
+                unread += f"; {settings.agent_fault}, so none of its keys was offered"
             raise DialError(explained.reason, explained.sentence + way + unread, explained.final) from error
 
 
@@ -558,17 +652,44 @@ async def _agent_keys(login: Login, stack: contextlib.AsyncExitStack) -> list[as
     if not path:
         return []
     try:
-        agent = await asyncssh.connect_agent(path)
-        stack.push_async_callback(agent.wait_closed)
-        stack.callback(agent.close)
-        return list(await agent.get_keys())
+        return await _listed(path, stack)
     except (OSError, ValueError, asyncssh.Error) as error:
         if login.agent_socket is None and login.password is not None:
             return []
         raise CommandError(
-            f"the SSH agent at {path} does not answer: {error}; start it, or correct connection.agentSocketPath "
+            f"the SSH agent at {path} does not answer: {_of_agent(error)}; start it, or correct connection.agentSocketPath "
             "or SSH_AUTH_SOCK, or give connection.privateKey"
         ) from None
+
+
+async def _listed(path: str, stack: contextlib.AsyncExitStack) -> list[asyncssh.SSHKeyPair]:
+    """The keys of the agent at a socket. Raises OSError, ValueError or asyncssh.Error."""
+    async with asyncio.timeout(_AGENT_SECONDS):
+        agent = await asyncssh.connect_agent(path)
+        stack.push_async_callback(_hang_up, agent)
+        return list(await agent.get_keys())
+
+
+async def _hang_up(agent: asyncssh.SSHAgentClient) -> None:
+    agent.close()
+    with contextlib.suppress(OSError):  # one that has hung up first
+        await agent.wait_closed()
+
+
+async def _fault_of_agent(path: str) -> str:
+    """Why the agent at a socket lists no keys; empty where it does."""
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            await _listed(path, stack)
+    except (OSError, ValueError, asyncssh.Error) as error:
+        return _of_agent(error)
+    return ""
+
+
+def _of_agent(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no list of its keys within {_AGENT_SECONDS:g} s"
+    return _of_system(error) if isinstance(error, OSError) else str(error)
 
 
 def _explain(
@@ -578,9 +699,11 @@ def _explain(
     presented: asyncssh.SSHKey | None,
     from_agent: int,
     user_ssh: bool,
+    begun: bool,
 ) -> DialError:
+    """`begun`: whether a server took the connection, so that neither its address nor a firewall is the cause."""
     login = connection.login
-    place = str(login).partition("@")[2]
+    place = str(login).rpartition("@")[2]  # a user of a directory has one in his name
     pinned = credentials.host_key
     if isinstance(error, asyncssh.HostKeyNotVerifiable) and pinned is not None and presented is not None:
         return DialError(
@@ -626,12 +749,39 @@ def _explain(
         remedy = "correct connection.host, port, user, password or perDialTimeout"
         reason = str(error).rstrip(".")
         return DialError(reason, f"cannot dial {place}: {reason}; {remedy}", final=True)
+    if isinstance(error, asyncssh.KeyExchangeFailed) and "No matching" in str(error):
+        remedy = "allow one of those that were sent in its sshd_config (KexAlgorithms, Ciphers, MACs, HostKeyAlgorithms)"
+        return DialError("no algorithm in common", f"{place} and this side share no algorithm: {error}; {remedy}", final=True)
+    # The system has a bound of its own where the connection has none.
+    bound = f" within {connection.per_dial_timeout:g} s" if connection.per_dial_timeout else ""
+    if begun and (isinstance(error, TimeoutError) or "Login timeout" in str(error)):
+        by_agent = credentials.key is None and (from_agent or user_ssh)
+        asks = ", whether an SSH agent waits for a person who allows the signature" if by_agent else ""
+        return DialError(
+            "no answer in time",
+            f"cannot log in to {place}: no answer in time{bound}, though it took the connection; look whether the machine hangs "
+            f"or is busy{asks}, and check that connection.port is that of an SSH server",
+        )
+    if begun and isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)):
+        reason = _of_system(error) if isinstance(error, OSError) else str(error)
+        return DialError(
+            f"closed before the login ({reason})",
+            f"{place} took the connection and closed it before the login ({reason}): a machine that is still starting does that, "
+            "and an sshd with too many logins at once (MaxStartups) or that has refused several from here (PerSourcePenalties); "
+            "look into its log (journalctl -u ssh), and check that connection.port is that of an SSH server",
+        )
+    if isinstance(error, asyncssh.ChannelOpenError):  # no session is asked for here
+        return DialError(
+            str(error),
+            f"the bastion on the way to {place} opens no connection there: {error}; check connection.host and connection.port as "
+            "the bastion sees them, and that its sshd may forward connections (AllowTcpForwarding)",
+        )
     if isinstance(error, (OSError, TimeoutError)):
-        reason = "no answer in time" if isinstance(error, TimeoutError) else _of_system(error)
-        bound = f" within {connection.per_dial_timeout:g} s" if isinstance(error, TimeoutError) else ""
+        late = isinstance(error, TimeoutError)
+        reason = "no answer in time" if late else _of_system(error)
         return DialError(
             reason,
-            f"cannot reach {place}: {reason}{bound}; check that the machine is up, that connection.host and "
+            f"cannot reach {place}: {reason}{bound if late else ''}; check that the machine is up, that connection.host and "
             "connection.port are right, and that no firewall is in between",
         )
     return DialError(

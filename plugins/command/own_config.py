@@ -113,7 +113,8 @@ class OwnConfig(SSHClientConfig):
         if keyword in WAYS:
             if self._way not in ("", keyword):
                 return
-            self._way = keyword
+            # OpenSSH takes a ProxyCommand after `ProxyJump none` (readconf.c, parse_jump), but nothing after `ProxyCommand none`.
+            self._way = "" if keyword == "proxyjump" and args[0].lower() == "none" else keyword
         option, handler = self._handlers[keyword]
         handler(self, option, args)
         if args:
@@ -158,7 +159,8 @@ class OwnConfig(SSHClientConfig):
         if value is None:
             return
         texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-        expanded = [text for text in map(functools.partial(self._expanded, option), texts) if text is not None]
+        # As OpenSSH does, each once: a key that is offered twice counts twice among those that a server refuses.
+        expanded = list(dict.fromkeys(text for text in map(functools.partial(self._expanded, option), texts) if text is not None))
         if isinstance(value, list):
             self._options[option] = expanded
         elif expanded:

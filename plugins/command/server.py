@@ -14,7 +14,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from plugins.command import resources, schema
-from plugins.command.connections import look_up_many
+from plugins.command.connections import look_up_many, try_each_address
 from plugins.command.diff import diff
 from plugins.command.errors import CommandError
 from plugins.command.wire import Properties, marshal, unmarshal
@@ -87,6 +87,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     async def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
         return plugin_pb2.PluginInfo(version=VERSION)
+
+    async def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "this stand-in for the official command plugin has no schema, which YAML programs and `pulumi package` need: "
+            "install the official plugin",
+        )
 
     async def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
         return provider_pb2.CheckResponse(inputs=request.news)
@@ -217,6 +224,7 @@ async def _kind(urn: str, context: Context) -> str:
 async def serve(engine_address: str) -> None:
     """Serves until the engine ends the plugin, or is gone itself."""
     look_up_many()
+    try_each_address()
     parent = os.getppid()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

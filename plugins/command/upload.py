@@ -1,13 +1,18 @@
 """Copies an asset or archive to a machine by SFTP, by the path rules of the official plugin."""
 
+import asyncio
+import functools
 import posixpath
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
-from plugins.command.connections import Connection, Link, Pool, Status
+from plugins.command.connections import SILENCE_SECONDS, Connection, Link, Pool, Status
 from plugins.command.errors import CommandError
+
+START_SECONDS = 2 * SILENCE_SECONDS
+"""Bound on the start of SFTP, over that after which a machine that is silent altogether is told as such."""
 
 
 async def upload(pool: Pool, connection: Connection, source: dict[str, Any], remote_path: str, status: Status) -> None:
@@ -26,7 +31,7 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
     """
     place = f"{connection.login} path"
     try:
-        async with pool.session(connection, status, _start) as sftp, sftp:
+        async with pool.session(connection, status, functools.partial(_start, connection)) as sftp, sftp:
             if source.get("path"):
                 await _copy(sftp, place, source["path"], remote_path)
             else:
@@ -35,14 +40,41 @@ async def upload(pool: Pool, connection: Connection, source: dict[str, Any], rem
         # The protocol has no status for either (draft-ietf-secsh-filexfer-02, section 7): sshd says "Failure".
         remedy = "free space there, or make the file system writable, then run again"
         raise CommandError(f"copying to {place} {remote_path} failed: {error}: {remedy}") from error
+    except asyncssh.SFTPPermissionDenied as error:
+        remedy = f"let user {connection.login.user} write there, or log in as another one"
+        raise CommandError(f"copying to {place} {remote_path} failed: {error}: {remedy}") from error
     except (asyncssh.SFTPError, asyncssh.ChannelOpenError, asyncssh.DisconnectError) as error:
         raise CommandError(f"copying to {place} {remote_path} failed: {error}") from error
     except OSError as error:
         raise CommandError(f"the source cannot be read: {error}") from error
 
 
-async def _start(link: Link) -> asyncssh.SFTPClient:
-    return await link.ssh.start_sftp_client()
+async def _start(connection: Connection, link: Link) -> asyncssh.SFTPClient:
+    """Raises CommandError for what another try does not change: the connection stays for those that use it beside."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            return await link.ssh.start_sftp_client()
+    except TimeoutError:
+        raise CommandError(
+            f"copying to {connection.login} failed: SFTP gives no answer within {START_SECONDS:g} s: see whether ~/.bashrc, or "
+            "what else the shell reads there as it starts, waits for something, or put `Subsystem sftp internal-sftp`, which "
+            "starts no shell, into its sshd_config"
+        ) from None
+    except asyncssh.SFTPBadMessage as error:
+        raise CommandError(
+            f"copying to {connection.login} failed: something prints where SFTP should answer ({error}): let ~/.bashrc, or what "
+            "else the shell reads there as it starts, print nothing where there is no terminal, or put `Subsystem sftp "
+            "internal-sftp`, which starts no shell, into its sshd_config"
+        ) from error
+    except (asyncssh.SFTPError, asyncssh.ChannelOpenError) as error:
+        is_refused = getattr(error, "code", None) == asyncssh.OPEN_REQUEST_SESSION_FAILED
+        if link.ssh.is_closed() or not (is_refused or isinstance(error, asyncssh.SFTPError)):
+            raise
+        how = "refuses it" if is_refused else "ends it before it answers"
+        raise CommandError(
+            f"copying to {connection.login} failed, for want of SFTP: sshd {how}; put `Subsystem sftp internal-sftp` into its "
+            "sshd_config, and restart sshd"
+        ) from error
 
 
 async def _write_text(sftp: asyncssh.SFTPClient, place: str, text: str, target: str) -> None:

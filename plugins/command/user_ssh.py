@@ -59,6 +59,8 @@ class UserSsh:
     identities: tuple[str, ...] = tuple(f"~/.ssh/{name}" for name in IDENTITIES)
     agent: str | None = None
     """Socket of the agent, empty for none; None where no IdentityAgent is set, and SSH_AUTH_SOCK counts."""
+    agent_fault: str = ""
+    """That it does not answer, and why; it does not count then."""
     known_hosts_files: tuple[str, ...] = (*KNOWN_HOSTS, *KNOWN_HOSTS_OF_ALL)
     proxy_command: tuple[str, ...] = ()
     """The program that leads there, and its arguments but the last: a file for what it says beside."""

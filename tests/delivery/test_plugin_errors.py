@@ -8,7 +8,8 @@ import pytest
 
 from delivery.plugin_errors import explained
 
-# Printed by pulumi-command 1.2.1 against a real server, or where none was; of the timeout alone the words are those of Go.
+# Printed by pulumi-command 1.2.1 against a real server, or where none was; of the timeout, of SFTP that does not come about,
+# of an agent and of a key exchange, the words are those of Go and its libraries (golang.org/x/crypto/ssh, github.com/pkg/sftp).
 SEEN = {
     'wait: remote command exited without exit status or exit signal: running "cut":\n': "connection-ended",
     "after 0 failed attempts: dial tcp 127.0.0.1:41837: connect: connection refused": "host-unreachable refused",
@@ -20,6 +21,13 @@ SEEN = {
     "after 0 failed attempts: ssh: handshake failed: ssh: host key mismatch": "host-key-differs",
     "after 0 failed attempts: ssh: handshake failed: ssh: no common algorithm for host key; we offered: [ecdsa-sha2-nistp256], "
     "peer offered: [ssh-ed25519]": "host-key-differs kind",
+    "after 0 failed attempts: ssh: handshake failed: ssh: no common algorithm for key exchange; we offered: [curve25519-sha256], "
+    "peer offered: [diffie-hellman-group1-sha1]": "host-unreachable algorithm",
+    "after 0 failed attempts: ssh: handshake failed: agent: failed to sign challenge": "agent-unreachable refused",
+    "after 0 failed attempts: ssh: handshake failed: agent: client error: EOF": "agent-unreachable refused",
+    "ssh: subsystem request failed": "upload-refused sftp",
+    "error receiving version packet from server: server unexpectedly closed connection: unexpected EOF": "upload-refused sftp",
+    "error receiving version packet from server: packet too long": "upload-refused shell",
     "proxy: after 0 failed attempts: ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey], "
     "no supported methods remain": "login-refused",
     "dial unix /tmp/no/such/agent: connect: no such file or directory": "agent-unreachable",

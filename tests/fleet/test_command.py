@@ -18,10 +18,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import fleet.__main__
 from fleet import engine
 from fleet.__main__ import app
 from fleet.errors import FleetError
+from fleet.stack import Answers
 from local.process import free_port
+from tests.fleet import samples
 from tests.fleet.test_rules import KEY, deployment
 
 pytestmark = pytest.mark.slow
@@ -251,6 +254,17 @@ def test_cause_of_the_engine_is_told_after_any_number_of_its_warnings(tmp_path: 
 def test_remedy_that_shows_a_value_of_the_run_has_its_name_as_the_reference_has_it() -> None:
     ended = CliRunner().invoke(app, ["errors", "bad-input"])
     assert "- Use <expected>.\n" in ended.stdout and "{" not in ended.stdout
+
+
+def test_json_in_a_log_of_ci_commands_nothing_and_has_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure Pipelines and others read a command anywhere in a line, so a node could have set the PATH of the next step."""
+    notes = ["##vso[task.setvariable variable=PATH]/evil", "a ###[add-path]/evil"]
+    monkeypatch.setattr(engine, "deployment", lambda _: deployment())
+    answers = Answers([samples.measured(samples.host("n1"), [], notes=notes)], [])
+    monkeypatch.setattr(fleet.__main__, "_answers", lambda *_: answers)
+    for verb in ("status", "drift"):
+        printed = CliRunner().invoke(app, [verb, "rack", "--json"]).stdout
+        assert "##" not in printed and json.loads(printed)["nodes"][0]["notes"] == notes
 
 
 def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:

@@ -74,6 +74,35 @@ def test_state_that_was_read_and_not_understood_is_no_matter_of_a_passphrase(
     assert finding.level == "FAULT" and why in finding.message and "passphrase" not in finding.cure
 
 
+def test_state_that_an_engine_removes_meanwhile_is_no_damaged_one(tmp_path: Path) -> None:
+    """As `pulumi stack rm` in another terminal: the command ended with a traceback."""
+    folder = tmp_path / ".pulumi/stacks/kata-nodes"
+    folder.mkdir(parents=True)
+    (folder / "rack.json.attrs").touch()
+    (folder / "gone.json.attrs").symlink_to("nowhere")
+    (finding,) = doctor._damaged_states(f"file://{tmp_path}")
+    assert finding.cure == f"rm {folder}/rack.json.attrs"
+
+
+@pytest.mark.parametrize("error", [errno.ENAMETOOLONG, errno.ENOENT])
+def test_file_of_the_stack_that_cannot_be_looked_for_is_a_line_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int
+) -> None:
+    """Of a name that no file can have, or in a folder that another branch does not have."""
+    name = "x" * 300 if error == errno.ENAMETOOLONG else "rack"
+    monkeypatch.chdir(tmp_path)
+    if error == errno.ENOENT:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(doctor, "_engine", lambda: [doctor.Finding("pulumi", "v3")])
+    monkeypatch.setattr(engine, "deployment", lambda _: {"resources": []})
+    monkeypatch.setattr(doctor, "_sites", lambda _: iter(()))
+    (finding,) = [each for each in doctor.findings(name) if each.subject == "stack's file"]
+    assert finding.level == "FAULT" and os.strerror(error) in finding.message
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("config", [{}, {"kata-nodes:nodes": {"local": {}}}])
 def test_home_of_another_user_is_a_line_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: dict[str, Any]

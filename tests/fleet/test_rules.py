@@ -3,6 +3,7 @@
 Lost if these fail: a node of the stack, a password that is taken for settings, or who changed a package."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from delivery import login, scripts
-from fleet import cure, doctor, explain, hosts, measure, shown
+from fleet import cure, doctor, explain, hosts, measure, shown, stack
 from fleet.errors import FleetError
 from fleet.hosts import Host
 from fleet.measure import Measured
@@ -87,6 +88,46 @@ def test_a_node_is_read_from_a_state_with_its_password_and_its_proof() -> None:
     assert (host.state.program, host.state.boot_id, host.differences) == ("d" * 64, "b", ())
     assert host.evidence == PROVE and host.urns["proof"].endswith("::nodes-n1-proof")
     assert repr(PASSWORD) not in repr(host) and "10.0.0.5" not in repr(host), "no traceback shows how to log in"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hostKey", True), ("privateKey", 7), ("user", ["x"]), ("proxy", "x"), ("perDialTimeout", "x")]
+)
+def test_connection_that_somebody_edited_costs_the_other_nodes_no_answer(key: str, value: Any) -> None:
+    (host,) = hosts.of(deployment())
+    edited = replace(host, name="n2", connection={**host.connection, key: value})
+    unreachable = replace(host, connection={"host": "", "port": 22})
+    answers = {each.host.name: each.cause for each in measure.measure([edited, unreachable], 1)}
+    assert str(answers["n2"]).startswith(f"connection.{key} has a value of another kind")
+    assert str(answers["n1"]).startswith("connection.host is missing")
+
+
+def test_bastion_that_is_silent_is_waited_for_once_whatever_is_behind_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """3,000 nodes come to their turn in 47 rounds, each of which waited for it."""
+    (host,) = hosts.of(deployment())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(measure, "AT_ONCE", 2)
+    monkeypatch.setattr(measure, "DIAL_SECONDS", 0.4)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(0.1)
+        proxy = {"host": "127.0.0.1", "port": silent.getsockname()[1], "user": "jump"}
+        behind = [replace(host, name=f"n{each}", connection={"host": f"192.0.2.{each}", "proxy": proxy}) for each in range(8)]
+        answers = measure.measure(behind, 20)
+        dials = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                silent.accept()[0].close()
+                dials += 1
+    assert len(answers) == 8 and all("no answer in time" in str(each.cause) for each in answers)
+    assert dials <= 2 * 2, "two for each of the first two"
+
+
+def test_port_without_end_in_a_state_is_a_sentence() -> None:
+    state = json.loads(json.dumps(deployment()).replace(': 22, \\"user', ': 1e999, \\"user'))
+    with pytest.raises(FleetError, match="not of a form that an engine writes"):
+        stack.of(state)
 
 
 def test_a_node_without_a_password_is_given_no_line_of_a_script_for_one() -> None:

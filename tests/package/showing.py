@@ -7,8 +7,8 @@ from pathlib import Path
 
 ELSEWHERE = ("bench", "examples", "tests", "tools")
 """Folders that developers run, on their own machines and on what they pinned."""
-CLEANING = ("harmless", "printable", "clean", "sentence", "dumps", "quote")
-"""Calls whose result is harmless: nodekit.rules.text, the plugin's own, an error's sentence, JSON in ASCII."""
+CLEANING = ("harmless", "printable", "clean", "sentence", "as_json", "quote")
+"""Calls whose result is harmless: nodekit.rules.text, the plugin's own, an error's sentence, JSON of kata-nodes."""
 LOGS = ("debug", "info", "warning", "warn", "error", "exception", "critical")
 CLEANED = ("clusterkit/controller/", "plugins/command/")
 """Folders whose logs go through one place that cleans every line: `OneLine` of the controller's `__main__`, and

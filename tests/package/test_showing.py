@@ -157,6 +157,7 @@ ALLOWED = {
     "components/cluster/kata_runtime_class.py:named": "the name that the program gives",
     "components/local/machine.py:start_of": "a name and a folder of this machine's own",
     "components/package.py:": "this package's own schema",
+    "local/process.py:serve_verbs": "JSON that the stack reads: of a local command, which shows it without a control character",
     "nodekit/__main__.py:_printed": "`main` made it harmless, but for a file, whose bytes go where no terminal reads them",
     "delivery/bundle.py:main": "the path that was given",
     "plugins/command/server.py:serve": "a port's number",

@@ -117,7 +117,7 @@ def start_sshd(tmp_path: Path) -> Iterator[StartSshd]:
             "MaxSessions 32",
             "MaxStartups 100",
             "AcceptEnv GREETING PULUMI_COMMAND_*",
-            "Subsystem sftp internal-sftp",
+            *([] if any(line.startswith("Subsystem ") for line in lines) else ["Subsystem sftp internal-sftp"]),
         ]
         (folder / "config").write_text("\n".join(settings) + "\n")
         server.start()

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ import asyncssh
 import pytest
 from conftest import Sshd, StartSshd, free_port, new_key
 
-from plugins.command import connections, remote
+from plugins.command import connections, remote, user_ssh
 from plugins.command.connections import Connection, Pool
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
@@ -161,6 +163,37 @@ def test_another_login_gets_its_own_connection(sshd: Sshd) -> None:
     assert sshd.logins() == 2
 
 
+def test_connections_that_nobody_uses_do_not_pile_up(start_sshd: StartSshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have 1024 files open: the thousandth node of a stack could not be dialed, and nothing frees one."""
+    proxy, target = start_sshd("AllowTcpForwarding yes"), start_sshd()
+    monkeypatch.setattr(connections, "_KEPT", 3)
+
+    def of(number: int) -> dict[str, Any]:
+        """A login of its own: the agent is not asked where there is a key."""
+        return {"agentSocketPath": f"/agent-{number}"}
+
+    def open_connections(client: Client) -> int:
+        return sum(not link.ssh.is_closed() for links in client.pool._links.values() for link in links)
+
+    async def work(client: Client) -> None:
+        running = asyncio.create_task(client.run("sleep 3; echo done", proxy=proxy.connection))
+        while not target.logins():
+            await asyncio.sleep(0.05)
+        for number in range(6):
+            await client.run("true", **of(number))
+            assert open_connections(client) <= 4, "the one that was dialed last has no session yet"
+        assert (await running).text("stdout") == "done"
+        # Behind the bastion again, whose connection carries the one before.
+        assert (await client.run("echo again", proxy=proxy.connection)).text("stdout") == "again"
+        logins = target.logins()
+        await client.run("true", **of(5))
+        await client.run("true", **of(0))
+        assert target.logins() == logins + 1, "the last is kept, and the first is dialed again"
+        assert proxy.logins() == 1
+
+    with_client(target.connection, work)
+
+
 def test_a_dead_connection_is_dialled_again(sshd: Sshd) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(CommandError, match=r'ended while the command ran.*; run `pulumi up` again .*running "kill'):
@@ -212,6 +245,13 @@ def test_a_host_key_that_is_not_the_servers_best_can_be_pinned(start_sshd: Start
     with_client(sshd.connection, work)
 
 
+def test_machine_is_named_without_the_realm_of_its_user() -> None:
+    """Users of a directory are called so: the realm was taken for the user, and the machine had a name of its own."""
+    port = free_port()
+    message, _ = refusal({"host": "127.0.0.1", "port": port, "user": "ada@EXAMPLE.NET", "password": "p", "dialErrorLimit": 0})
+    assert message.startswith(f"cannot reach 127.0.0.1:{port}: ")
+
+
 def test_refused_login_names_user_and_key(sshd: Sshd) -> None:
     private, _ = new_key()
     message, _ = refusal({**sshd.connection, "privateKey": private})
@@ -246,6 +286,31 @@ def test_encrypted_private_key(sshd: Sshd) -> None:
     assert "connection.privateKeyPassword" in message
 
 
+def test_key_of_openssh_with_a_password_works_or_says_what_it_needs(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh-keygen writes no other form by itself, and the official plugin reads it: a right password was asked for again."""
+    file = tmp_path / "own"
+    file.write_text(sshd.private_key)
+    file.chmod(0o600)
+    command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "open", "-f", str(file)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    monkeypatch.setattr(asyncssh.public_key, "_bcrypt_available", False)
+    message, _ = refusal({**sshd.connection, "privateKey": file.read_text(), "privateKeyPassword": "open"})
+    assert message.endswith("install the Python package bcrypt beside asyncssh, or give the key in another form "
+                            "(ssh-keygen -p -m PKCS8 -f FILE)")  # fmt: skip
+
+
+def test_comment_in_any_letters_is_no_part_of_a_key(sshd: Sshd) -> None:
+    """As for the official plugin."""
+
+    async def work(client: Client) -> None:
+        key = f"# Schlüssel der Büros\n{client.connection['privateKey']}"
+        await client.run("true", hostKey=f"{client.connection['hostKey']} root@büro", privateKey=key)
+
+    with_client(sshd.connection, work)
+
+
 def test_unreachable_host_is_tried_as_often_as_said() -> None:
     port = free_port()
     message, client = refusal({"host": "127.0.0.1", "port": port, "dialErrorLimit": 2})
@@ -270,12 +335,65 @@ def test_host_of_several_addresses_is_refused_in_the_words_of_the_system(monkeyp
     assert message.startswith("cannot reach node:22: Connection refused, No route to host; check that the machine is up")
 
 
+def test_address_that_is_silent_costs_no_host_that_answers_at_another(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where DNS has an address of IPv6 that leads nowhere; the official plugin and ssh come to the next one."""
+    monkeypatch.setattr(connections, "_ADDRESS_SECONDS", 0.3)
+
+    def two(host: str, port: int, *args: Any, **kwargs: Any) -> Any:
+        assert host == "two.example"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    async def work(client: Client) -> None:
+        connections.try_each_address()
+        assert (await client.run("echo there")).text("stdout") == "there"
+
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", sshd.port))
+        silent.listen(0)
+        for _ in range(3):  # a listener whose queue is full answers nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", sshd.port))
+        monkeypatch.setattr(socket, "getaddrinfo", two)
+        with_client({**sshd.connection, "host": "two.example", "perDialTimeout": 5}, work)
+
+
 def test_a_host_that_never_answers_is_bounded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         message, _ = refusal({"host": "127.0.0.1", "port": silent.getsockname()[1], "dialErrorLimit": 0, "perDialTimeout": 1})
-        assert "no answer in time within 1 s" in message
+        assert "no answer in time within 1 s, though it took the connection" in message and "firewall" not in message
         assert time.monotonic() - start < 4
+
+
+def test_bound_of_the_system_is_told_where_a_dial_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two minutes the plugin ended with an error of its own."""
+
+    async def connect(*_: object, **__: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(asyncssh, "connect", connect)
+    message, _ = refusal({"host": "node", "dialErrorLimit": 0, "perDialTimeout": 0})
+    assert message.startswith("cannot reach node:22: no answer in time; check that the machine is up")
+
+
+def test_agent_that_waits_for_a_person_is_not_told_as_a_firewall(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of `ssh-add -c`, or one in a password manager, is used once somebody allows it."""
+    (tmp_path / "ask").write_text("#!/bin/sh\nsleep 3\nexit 1\n")
+    (tmp_path / "ask").chmod(0o755)
+    for name, value in {"SSH_ASKPASS": str(tmp_path / "ask"), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}.items():
+        monkeypatch.setenv(name, value)
+    with ssh_agent(tmp_path) as agent:
+        (tmp_path / "own").write_text(sshd.private_key)
+        (tmp_path / "own").chmod(0o600)
+        subprocess.run(["ssh-add", "-q", "-c", str(tmp_path / "own")], check=True, env={**os.environ, "SSH_AUTH_SOCK": agent})
+        own_ssh(tmp_path, monkeypatch)
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        message = own_answer({**sshd.connection, "perDialTimeout": 1}, without="privateKey")
+        assert "whether an SSH agent waits for a person" in message and "firewall" not in message
 
 
 def test_a_machine_that_comes_up_later_is_waited_for_by_one_dial_at_a_time(start_sshd: StartSshd) -> None:
@@ -527,6 +645,22 @@ def test_first_of_two_ways_counts_as_for_openssh(start_sshd: StartSshd, tmp_path
     config = f"Host localhost\n ProxyCommand none\n{jump_to(jump)}"
     own_ssh(tmp_path, monkeypatch, config, known_hosts=f"[127.0.0.1]:{jump.port} {jump.host_key}\n", own=jump.private_key)
     assert own_answer({**target.connection, "host": "localhost"}) == "there" and jump.logins() == 0
+
+
+def test_no_jump_leaves_a_command_its_turn_and_a_key_that_is_named_twice_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSH does (`ssh -G`): the machine was dialed directly, and a key counted twice among those that sshd refuses."""
+    jump = "Host rack\n ProxyJump none\n IdentityFile ~/.ssh/own\n"
+    own_ssh(
+        tmp_path, monkeypatch, f"{jump}Host *\n ProxyCommand nc %h %p\n IdentityFile ~/.ssh/other\n IdentityFile ~/.ssh/own\n"
+    )
+    own = user_ssh.read_for("rack", 22, "root")
+    assert own.hops == () and own.proxy_command[-1] == "exec nc rack 22"
+    assert own.identities == (f"{tmp_path}/.ssh/own", f"{tmp_path}/.ssh/other")
+    (tmp_path / ".ssh/config").write_text("Host rack\n ProxyCommand none\nHost *\n ProxyJump bastion\n")
+    own = user_ssh.read_for("rack", 22, "root")
+    assert own.hops == () == own.proxy_command
 
 
 @pytest.mark.parametrize("place", ["%d/.ssh/known/%k", "${HOME}/.ssh/known/%h", "~/.ssh/known/%n", '"~/.ssh/known/%h"'])
@@ -857,6 +991,64 @@ def test_refused_login_says_whether_the_agent_of_the_environment_had_a_key(
     assert "with 1 key of the SSH agent: check connection.user" in message
 
 
+@contextlib.contextmanager
+def broken_agent(place: Path, *, silent: bool) -> Iterator[str]:
+    """A socket at which an agent hangs up, or says nothing."""
+    held: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place))
+        server.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+                    if not silent:
+                        held.pop().close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield str(place)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in held:
+                connection.close()
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_agent_that_does_not_answer_is_named_and_ends_no_command_with_its_own_error(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """As one that was forwarded from a machine that is gone: the plugin waited for it without end, or raised a bare error."""
+    monkeypatch.setattr(connections, "_AGENT_SECONDS", 0.5)
+    with broken_agent(tmp_path / "agent", silent=silent) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        message, _ = refusal({**sshd.connection, "privateKey": None})
+        assert message.startswith(f"the SSH agent at {agent} does not answer: {'no list of its keys' if silent else ''}")
+        message, _ = refusal({**sshd.connection, "privateKey": None, "password": "wrong"})
+        assert "refused to let" in message and "with password" in message
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_agent_that_does_not_answer_costs_no_machine_that_lets_a_key_of_a_file_in(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """The machine was said not to answer, or to be behind a firewall, and so were all others."""
+    monkeypatch.setattr(connections, "_AGENT_SECONDS", 0.5)
+    own_ssh(tmp_path, monkeypatch, id_ed25519=sshd.private_key)
+    with broken_agent(tmp_path / "agent", silent=silent) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+        assert own_answer(sshd.connection, without="privateKey") == "there"
+        (tmp_path / ".ssh/id_ed25519").unlink()
+        message = own_answer(sshd.connection, without="privateKey")
+        assert "refused to let" in message and f"the SSH agent at {agent} does not answer" in message
+        sshd.stop()
+        message = own_answer(sshd.connection, without="privateKey")
+        assert "cannot reach" in message and "agent" not in message, "it has nothing to do with that"
+
+
 @pytest.mark.parametrize("host", ["node..example", f"{'x' * 64}.example"])
 def test_host_that_is_no_name_is_refused_at_once_with_it(host: str) -> None:
     """Python raises an error of an encoding there, which names no machine."""
@@ -902,6 +1094,54 @@ def test_server_that_greets_with_other_letters_is_not_told_as_a_wrong_name_or_se
         with pytest.raises(CommandError, match=rf"SSH with 127.0.0.1:{port} failed: .*check that an SSH server answers") as error:
             await client.run("true", host="127.0.0.1", port=port, dialErrorLimit=0)
         assert "name has" not in str(error.value) and "~/.ssh/config" not in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
+class _Bastion(asyncssh.SSHServer):
+    """Lets everybody in, and forwards to whoever is named."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+    def connection_requested(self, *_: object) -> bool:
+        return True
+
+
+def test_server_that_hangs_up_without_a_word_is_not_told_as_a_firewall() -> None:
+    """As sshd does from its tenth login at once on, and for a while where several were refused (OpenSSH 9.8)."""
+
+    async def work(client: Client) -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandError, match=r"closed it before the login .*\(MaxStartups\)") as error:
+            await client.run("true", host="127.0.0.1", port=port, dialErrorLimit=1)
+        assert "firewall" not in str(error.value) and "(after 2 failed attempts)" in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
+def test_server_without_a_common_algorithm_is_told_so_at_once() -> None:
+    async def work(client: Client) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], kex_algs=["diffie-hellman-group1-sha1"])
+        with pytest.raises(CommandError, match=r"share no algorithm: .*received diffie-hellman-group1-sha1") as error:
+            await client.run("true", host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        assert "in its sshd_config (KexAlgorithms" in str(error.value) and "(after 1 failed attempt)" in str(error.value)
+        server.close()
+
+    with_client({"password": "p"}, work)
+
+
+def test_machine_that_the_bastion_does_not_reach_is_told_as_seen_from_there() -> None:
+    async def work(client: Client) -> None:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[key], server_factory=_Bastion)
+        proxy = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
+        with pytest.raises(CommandError, match=r"^the bastion on the way to 127.0.0.1:\d+ opens no connection there: "):
+            await client.run("true", host="127.0.0.1", port=free_port(), dialErrorLimit=0, proxy=proxy)
         server.close()
 
     with_client({"password": "p"}, work)

@@ -147,7 +147,7 @@ def test_part_of_a_section_that_was_set_without_path_says_how_to_set_it(key: str
         "192.0.2.7:2222", "host.example:22", "[2001:db8::7]", "[2001:db8::7]:22", "-oProxyCommand=x",
         # Each was dialed for five minutes by the first `up`.
         "192.0.2.256", "192.0.2", "rack-*", "rack-[01-20]", "rack-1,rack-2", "rack-1;", "bücher.example", "a..b",
-        f"{'a' * 64}.b",
+        f"{'a' * 64}.b", "192.0.2.7,192.0.2.8", "192.0.2.7\u200b", "host\u202e.example",
     ],
 )  # fmt: skip
 def test_address_that_could_only_be_dialed_in_vain_is_refused(address: str) -> None:
