@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from nodekit.errors import NodeError
-from nodekit.rules.text import harmless, printable
+from nodekit.rules.text import printable
 
 SSH_PORT = 22
 """Where an SSH server answers unless something else is said."""
