@@ -430,7 +430,7 @@ def of_container(
     terminated: Mapping[str, Any],
     node_boot_id: str,
     boot_ids: Mapping[str, str],
-    containers: int = 1,
+    containers: int,
 ) -> dict[str, Any] | Refusal:
     """What the end of a container, one of so many of its pod, means: its report, judged, or why there is none."""
     name = request.node.name
@@ -519,7 +519,7 @@ def disrupted(node: str, job: Mapping[str, Any], pod: Mapping[str, Any], termina
 
 
 def unfinished(
-    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = ""
+    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str
 ) -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
     node = request.node.name

@@ -14,7 +14,6 @@ from nodekit.rules.difference import Difference
 from nodekit.rules.node_state import CompareState, DockerState, KataState
 
 NODE = "kata-nodes:index:KataNode"
-COMMAND = "command:remote:Command"
 STACK = "pulumi:pulumi:Stack"
 VERBS = ("docker", "kata")
 LAST = ("proof", "converge")

@@ -177,12 +177,12 @@ def empty(directory: Path, names: tuple[str, ...]) -> None:
             entry.unlink()
 
 
-def write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Write a whole file with `mode`, or leave the old one."""
+def write(path: Path, content: str | bytes) -> None:
+    """Write a whole file that only its owner may read, or leave the old one."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
     beside.rename(path)

@@ -117,7 +117,7 @@ def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
     return plan if isinstance(plan, dict) else {}
 
 
-def name_of(resource: Resource, children: Iterable[Resource] = ()) -> str:
+def name_of(resource: Resource, children: Iterable[Resource]) -> str:
     """The name that a node has in its stack's file, which its resource has with that of its pool before it.
 
     Where the document has no plan of the node, the state that one of its commands hands over has the name.

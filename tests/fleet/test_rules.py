@@ -75,7 +75,14 @@ def deployment(converge: str | None = None, **fields: Any) -> dict[str, Any]:
         inputs = {"connection": connection, "create": f"{which} # run {RUN}", "stdin": text, "triggers": [KEY]}
         printed = {"converge": {"verb": "converge", "run": RUN}, "proof": PROVE}
         outputs = {"stdout": json.dumps(printed[which])} if which in printed else {}
-        resource = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **fields}
+        resource = {
+            "urn": f"{urn}-{which}",
+            "type": "command:remote:Command",
+            "parent": urn,
+            "inputs": inputs,
+            "outputs": outputs,
+            **fields,
+        }
         resources.append(resource)
     return {"resources": resources}
 
@@ -143,7 +150,7 @@ def test_a_node_whose_resource_was_taken_out_for_another_which_failed_is_cured_b
 def test_a_state_of_the_version_with_a_command_for_each_step_is_refused_with_what_to_do(former: str) -> None:
     state = deployment()
     urn = state["resources"][0]["urn"]
-    state["resources"].append({"urn": f"{urn}-{former}", "type": hosts.COMMAND, "parent": urn, "inputs": {}})
+    state["resources"].append({"urn": f"{urn}-{former}", "type": "command:remote:Command", "parent": urn, "inputs": {}})
     assert hosts.of(state)[0].differences == (), "an upgrade whose end is left"
     state["resources"] = [resource for resource in state["resources"] if not resource["urn"].endswith("-converge")]
     with pytest.raises(FleetError, match=r"earlier version of this program\. Run `pulumi up`"):
