@@ -32,6 +32,7 @@ from plugins.command import connections, remote
 from plugins.command.connections import DialError
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
+from review.documents import SIGNATURE, SIGNED_SECRET
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "ssh-ed25519 AAAA"
@@ -49,7 +50,7 @@ PROVE = {"verb": "prove", "bootId": "b", "userNamespaces": 7}
 
 def secret(value: object) -> dict[str, str]:
     """As `pulumi stack export --show-secrets` writes it."""
-    return {hosts.SECRET[0]: hosts.SECRET[1], "plaintext": json.dumps(value)}
+    return {SIGNATURE: SIGNED_SECRET, "plaintext": json.dumps(value)}
 
 
 def steps(**others: Any) -> str:

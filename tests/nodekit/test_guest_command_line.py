@@ -94,8 +94,8 @@ def test_a_line_of_2047_bytes_is_made_and_one_of_2048_refused() -> None:
 
 
 def test_the_budget_of_kernel_params_leaves_room_for_kata() -> None:
-    """For the longest line that Kata's runtimes make without debug settings, with the spaces between, and what a table [agent.kata]
-    adds: a pipe of at most 1 MiB (fs.pipe-max-size), bounds of at most 9999 seconds."""
+    """For the longest line that Kata's runtimes make without debug settings, and what a table [agent.kata] adds: a pipe of at
+    most 1 MiB (fs.pipe-max-size), bounds of at most 9999 seconds."""
     table = {"image": "image", "rootfs_type": "ext4", "enable_iommu": True, "vm_rootfs_driver": "virtio-pmem"}
     agent = "agent.container_pipe_size=1048576 agent.cdh_api_timeout=9999 agent.launch_process_timeout=9999"
     for runtime, hypervisor in itertools.product(("go", "rust"), ("qemu", "firecracker")):
