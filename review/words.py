@@ -29,7 +29,7 @@ LABELS = {
     "handler": "handler",
     "containerRuntime": "container runtime",
 }
-"""Keys of a node's plan (components/nodes/kata_node.py) -> their words."""
+"""Keys of a node's plan (components/nodes/node_connection.py, node_states.py) -> their words."""
 REACHED = {
     "address": "address",
     "port": "port",
