@@ -19,15 +19,6 @@ from nodekit.rules.difference import unified
 from nodekit.rules.text import printable
 from review.documents import SIGNATURE, SIGNED_SECRET
 
-KINDS = {
-    "missing": "an object of the stack is not in the cluster, or is being deleted",
-    "changed": "a field of an object is not as the stack set it",
-    "added": "an object whose every field counts has one that the stack did not set, or a longer list",
-    "label": "a node or a namespace does not have the stack's label",
-    "handler": "nodes that a RuntimeClass selects do not report its handler",
-    "setting": "the proof in the stack is of other settings, of another Job, or of a machine before",
-}
-"""Kind of difference -> what it means."""
 WHOLE = ("RuntimeClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodTemplate")
 """Kinds in which a field more takes away what the others promise: matchConditions of a policy, privileged in a template."""
 LABELS = ("metadata", "labels")
@@ -49,7 +40,7 @@ class ObjectDifference:
     """One thing that is not as the stack wants it."""
 
     kind: str
-    """One of KINDS."""
+    """One of those that docs/guides/fleet.md explains."""
     message: str
     """One sentence."""
     repair: str | None

@@ -6,20 +6,6 @@ from typing import NamedTuple
 
 from nodekit.rules.text import harmless, printable
 
-KINDS = {
-    "hold": "a package is not held, so the next upgrade of the system moves it",
-    "package": "a package is missing, half installed, or of another version",
-    "file": "a file does not hold what the stack wants in it",
-    "service": "a service does not run, or runs with other settings than its file",
-    "release": "files of the Kata release are missing, or it is another release",
-    "module": "a kernel module or its device is missing",
-    "handler": "the container runtime does not know the Kata handler",
-    "program": "the node program is missing or damaged",
-    "boot": "the node was booted after its proof",
-    "setting": "a setting is newer than the proof, or there is no proof",
-    "refused": "the program would refuse to work with what it finds",
-}
-"""Kind of difference -> what it means."""
 MAX_DIFF_LINES = 200
 """Lines of one diff that are kept; a longer one only shows that it is another file."""
 MAX_LINE = 500
@@ -39,7 +25,7 @@ class Difference(NamedTuple):
     """One thing that is not as the stack wants it."""
 
     kind: str
-    """One of KINDS."""
+    """One of those that docs/guides/fleet.md explains."""
     message: str
     """One sentence."""
     verb: str
