@@ -34,7 +34,7 @@ SHOWN = 600
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why one node is not proven: a key of `CODES`, and one line with node, reading, cause and remedy."""
+    """Why one node is not proven: a code of `clusterkit/failures.py`, and one line with node, reading, cause and remedy."""
 
     code: str
     sentence: str

@@ -45,18 +45,18 @@ class NodeChildren:
         self,
         node: pulumi.ComponentResource,
         name: str,
-        shown: str,
+        name_in_messages: str,
         connection: Connection,
         gone: bool,
         opts: Optional[pulumi.ResourceOptions],
         member: Optional[Member],
     ) -> None:
-        """`node` is the component, which the engine knows by `name` and people by `shown`."""
+        """`node` is the component, which the engine knows by `name` and people by `name_in_messages`."""
         self.node, self.name, self.gone, self.opts, self.member = node, name, gone, opts, member
         self.connection = connection_of(connection, gone)
         password = connection.get("sudo_password")
         self.password = None if password is None else pulumi.Output.secret(password)
-        self.explained = [] if gone else explaining(name, shown)
+        self.explained = [] if gone else explaining(name, name_in_messages)
         self.as_root = sent("as_root.sh", "delivery")
         self.run = login.as_root(self.as_root) if self.password else ""
         """Begins a command line that runs the rest of it as root, where that takes a password."""

@@ -667,22 +667,24 @@ DPKG = """2026-11-26 10:00:01 upgrade docker-ce:amd64 5:28 5:27
 
 
 def test_who_changed_a_package_is_told_by_apts_log_and_by_dpkgs_where_apt_was_not_used() -> None:
-    assert package_history(APT, DPKG, ["docker-ce"], last=3) == [
+    changes = [
         "2026-11-26 10:00:00: downgrade docker-ce (5:28, 5:27): apt-get install docker-ce=5:27, run by admin (1000)",
         "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root",
         "2026-11-26 12:30:00: upgrade docker-ce (5:28, 5:29) by dpkg, without apt",
     ]
+    assert package_history(APT, DPKG, ["docker-ce"]) == changes[1:]
+    assert package_history(APT, DPKG.partition("\n")[0], ["docker-ce"]) == changes[:2]
     assert package_history(APT, "", ["docker-ce-cli"])[0].endswith("run by admin (1000)")
     assert package_history("", "", ["docker-ce"]) == []
 
 
 def test_what_an_apt_did_that_was_killed_or_whose_log_is_gone_is_not_called_done_without_apt() -> None:
     killed = APT.replace("End-Date: 2026-11-26  11:00:05\n", "")
-    assert package_history(killed, "2026-11-26 11:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=1) == [
+    assert package_history(killed, "2026-11-26 11:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"])[1:] == [
         "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root"
     ]
-    for rotated in ("", APT):
-        (change,) = package_history(rotated, "2026-11-25 09:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=9)[:1]
+    for rotated in ("", APT.split("\n\n")[0]):
+        (change,) = package_history(rotated, "2026-11-25 09:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"])[:1]
         assert change.endswith("upgrade docker-ce (5:27, 5:28) by dpkg, of a time for which apt's log is not there")
 
 
