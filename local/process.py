@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,6 +220,18 @@ def path_field(request: Mapping[str, object], key: str) -> Path:
 def progress(text: str) -> None:
     """Print one line of progress."""
     print(harmless(text), file=sys.stderr, flush=True)
+
+
+def waiting(text: str, seconds: float, pause: float) -> Iterator[float]:
+    """Seconds waited so far, for one try after the other with a `pause` between, until `seconds` are over; `text`, what is waited
+    for, is a line of progress every ten seconds."""
+    begin = reported = time.monotonic()
+    while (waited := time.monotonic() - begin) < seconds:
+        yield waited
+        if time.monotonic() - reported > 10:
+            reported = time.monotonic()
+            progress(f"{text} ({waited:.0f} s of at most {seconds})")
+        time.sleep(pause)
 
 
 Verb = Callable[[dict[str, object]], dict[str, object]]
