@@ -1,4 +1,4 @@
-"""Compose the command line with which Kata boots a guest, so that a proof boots the same, and say how much of it is Kata's."""
+"""Compose the command line with which Kata boots a guest, so that a proof boots the same."""
 
 import math
 from collections.abc import Mapping
