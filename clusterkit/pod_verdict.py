@@ -339,7 +339,7 @@ def stands(kept: Mapping[str, Any]) -> bool:
 
 def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | None:
     """The refusal of a boot id that is not a guest's: the kernel of this node, or of another, ran the ladder."""
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest) and guest not in boot_ids:
+    if ladder.BOOT_ID.fullmatch(guest) and guest not in boot_ids:
         return None
     whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
     return refusal(

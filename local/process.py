@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 
 from nodekit.errors import NodeError
+from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.rules.text import harmless
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """From which the kernel takes the ports of outgoing connections (ip(7))."""
 PORTS = range(20_000, 30_000)
@@ -52,7 +52,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
 
     def identify() -> None:
         pid = os.getpid()
-        identity = {"pid": pid, "start": start_time(pid), "boot": read_text(BOOT_ID, MAX_SYSTEM).strip()}
+        identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(Path("/"))}
         record.write_text(json.dumps(identity), encoding="ascii")
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
@@ -92,7 +92,7 @@ def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
         return
     try:
         # The handle is held before the comparison: from here on the number cannot pass to another process.
-        same = boot == read_text(BOOT_ID, MAX_SYSTEM).strip() and start == start_time(pid)
+        same = boot == boot_id(Path("/")) and start == start_time(pid)
         yield (handle, pid) if same and not select.select([handle], [], [], 0)[0] else None
     finally:
         os.close(handle)
