@@ -10,7 +10,6 @@ from delivery import login
 from nodekit.errors import NodeError
 from nodekit.rules.docker import docker_matrix
 from nodekit.rules.text import printable
-from plugins.command import wire
 from policy.plain_secrets import Secret, secrets
 
 NODE = "kata-nodes:index:KataNode"
@@ -29,6 +28,17 @@ CLASSES = tuple(sorted(set(HANDLERS.values())))
 NO_SECRETS = {"kubernetes:external-secrets.io/": "secretKey", "kubernetes:bitnami.com/": "encryptedData"}
 """Beginning of the types of objects that keep secrets out of a stack -> their field that is named as one and holds none: the name
 of a key (ExternalSecret, PushSecret), and what only the cluster can decrypt (SealedSecret)."""
+
+_SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
+_UNKNOWN = {
+    "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+    "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+    "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
+    "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+    "030794c1-ac77-496b-92df-f27374a8bd58",
+    "e48ece36-62e2-4504-bad9-02848725956a",
+    "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+}
 
 
 class Unknown:
@@ -53,12 +63,12 @@ Judge = Callable[[str, Mapping[str, Any], Mapping[str, Any]], list[NodeError]]
 def values(sent: object) -> Any:
     """What the engine sends, its marks of secret and unknown values made ours (pulumi, sdk/go/common/resource/properties.go)."""
     if isinstance(sent, Mapping):
-        if sent.get(wire.SIGNATURE) == wire.SECRET:
+        if sent.get(_SIGNATURE) == _SECRET:
             return Secret(values(sent.get("value")))
         return {key: values(below) for key, below in sent.items()}
     if isinstance(sent, list):
         return [values(below) for below in sent]
-    return Unknown() if isinstance(sent, str) and sent in wire.UNKNOWNS else sent
+    return Unknown() if isinstance(sent, str) and sent in _UNKNOWN else sent
 
 
 def opened(value: object) -> Any:
