@@ -178,9 +178,9 @@ def conflict_pause(times: int) -> float:
     return min(FIRST_CONFLICT_WAIT * 2.0 ** min(times - 1, 16), LONGEST_CONFLICT_WAIT)
 
 
-def ask(config: Settings, node: Node, attempt: int, ladder: str, boot_id: str = "") -> ProofRequest:
+def ask(config: Settings, node: Node, attempt: int, ladder: str) -> ProofRequest:
     """A try of a node's proof, as `up` asks for it; see `pod_proof.ask`."""
-    return pod_proof.ask(config.proof, node, vars(config), ladder, config.account, attempt, boot_id)
+    return pod_proof.ask(config.proof, node, vars(config), ladder, config.account, attempt)
 
 
 def job(config: Settings, request: ProofRequest, suffix: str) -> dict[str, Any]:

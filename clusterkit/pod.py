@@ -35,9 +35,7 @@ def check_resources(cpu: str, memory: str, memory_limit: str) -> None:
         raise NodeError("bad-input", problem, expected="a memoryLimit of at least that much")
 
 
-def security_context(
-    nested_sandbox: bool, *, ordinary_user: bool = False, read_only_root: bool = False, seccomp: str = SECCOMP[0]
-) -> dict[str, object]:
+def security_context(nested_sandbox: bool, *, ordinary_user: bool, read_only_root: bool, seccomp: str) -> dict[str, object]:
     """Security context of the sandbox container.
 
     As root: the runtime's usual capabilities, and `CAPABILITIES` and `MAPPING` when a sandbox nests in it. The usual ones stay,

@@ -239,8 +239,8 @@ def job(
     image: str | None,
     expect: Sequence[str],
     timeout_seconds: int,
-    attempt: int = 1,
-    boot_id: str = "",
+    attempt: int,
+    boot_id: str,
 ) -> dict[str, Any]:
     """Metadata and spec of the Job (batch/v1) that proves one node with the pod of `template` (core/v1 PodTemplateSpec).
 

@@ -35,7 +35,7 @@ SHOWN = 600
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why one node is not proven: a key of `CODES`, and one line with node, reading, cause and remedy."""
+    """Why one node is not proven: a code of `clusterkit/failures.py`, and one line with node, reading, cause and remedy."""
 
     code: str
     sentence: str
@@ -356,7 +356,7 @@ def stands(kept: Mapping[str, Any]) -> bool:
 
 def no_guest(node: str, guest: str, boot_ids: Mapping[str, str]) -> Refusal | None:
     """The refusal of a boot id that is not a guest's: the kernel of this node, or of another, ran the ladder."""
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest) and guest not in boot_ids:
+    if ladder.BOOT_ID.fullmatch(guest) and guest not in boot_ids:
         return None
     whose = f"node {boot_ids[guest]}'s own" if guest in boot_ids else "not one of a kernel"
     return refusal(
@@ -447,7 +447,7 @@ def of_container(
     terminated: Mapping[str, Any],
     node_boot_id: str,
     boot_ids: Mapping[str, str],
-    containers: int = 1,
+    containers: int,
 ) -> dict[str, Any] | Refusal:
     """What the end of a container, one of so many of its pod, means: its report, judged, or why there is none."""
     name = request.node.name
@@ -539,7 +539,7 @@ def disrupted(node: str, job: Mapping[str, Any], pod: Mapping[str, Any], termina
 
 
 def unfinished(
-    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str = ""
+    request: ProofRequest, job: Mapping[str, Any], pod: Mapping[str, Any] | None, events: Events, short_of: str
 ) -> Refusal:
     """Why a pod reported nothing: not scheduled, not started, lost, or still running at the end of its time."""
     node = request.node.name

@@ -1,9 +1,11 @@
-"""Checks of a login to a node that contact nobody, and how a sudo password travels to the node."""
+"""Checks of a login to a node that contact nobody, and what a command of it is given: a sudo password, and the desired state."""
 
 import base64
 import ipaddress
+import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from nodekit.errors import NodeError
 from nodekit.rules.text import printable
@@ -230,3 +232,15 @@ def before(script: str, password: str | None, text: str) -> str:
     if not line or any(c in line for c in "\n\r\0"):
         raise NodeError("bad-input", "sudoPassword is empty or has more than one line", "sudo-password")
     return f"{script}{line}\n{text}"
+
+
+def desired_state(stdin: object) -> dict[str, Any]:
+    """The desired state that ends a command's standard input, behind scripts and a password; empty where there is none, as where
+    a preview cannot know it."""
+    if not isinstance(stdin, str):
+        return {}
+    try:
+        state = json.loads(stdin[stdin.rfind("\n{") + 1 :])  # the only line of it that begins so: the others are indented
+    except (ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}

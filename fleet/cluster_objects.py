@@ -8,8 +8,9 @@ from typing import Any
 
 from clusterkit.pod_proof import NODE_ANNOTATION
 from clusterkit.pod_verdict import evidence_of
-from fleet.hosts import SECRET, plain
+from fleet.hosts import plain
 from nodekit.rules.text import printable
+from review.documents import SIGNATURE, SIGNED_SECRET
 
 PROVIDER = "pulumi:providers:kubernetes"
 OBJECT = "kubernetes:"
@@ -150,7 +151,7 @@ def _described(resource: Mapping[str, Any], users: Mapping[str, list[str]]) -> C
 def _hidden(desired: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """What is wanted of a Secret, with its data marked as secret; `stringData` is never read back, and stands in `data`."""
     kept = {key: value for key, value in desired.items() if key not in ("data", "stringData")}
-    return {**kept, "data": {SECRET[0]: SECRET[1], "plaintext": json.dumps(recorded.get("data"))}}
+    return {**kept, "data": {SIGNATURE: SIGNED_SECRET, "plaintext": json.dumps(recorded.get("data"))}}
 
 
 def _users(resources: list[dict[str, Any]]) -> dict[str, list[str]]:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from delivery import results
+from delivery import login, results
 from fleet.errors import FleetError
 from nodekit.errors import NodeError
 from nodekit.rules import node_state
 from nodekit.rules.difference import Difference
 from nodekit.rules.node_state import CompareState, DockerState, KataState
+from review.documents import SIGNATURE, SIGNED_SECRET
 
 NODE = "kata-nodes:index:KataNode"
-COMMAND = "command:remote:Command"
 STACK = "pulumi:pulumi:Stack"
 VERBS = ("docker", "kata")
 LAST = ("proof", "converge")
@@ -25,8 +25,6 @@ NOT_IN_DIGEST = ("hypervisor", "runtime", "sandbox")
 """Settings that a recorded proof has beside its digest, which is over what was done before the proof."""
 NOT_UPGRADED = "its state is of another version of this program: the last `pulumi up` with this one did not come to it"
 """What differs on a node that an upgrade of its stack has left out, as where it could not be reached."""
-SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
-"""Key and value that mark a secret in a state (pulumi, sdk/go/common/resource/sig)."""
 
 
 class OtherVersion(FleetError):
@@ -128,14 +126,14 @@ def _host(component: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) 
     stdin = {which: str(inputs.get(which, {}).get("stdin") or "") for which in ("system", "converge", "proof")}
     # Taken out for another one, which then failed: the engine keeps it by name, and the next `up` makes it.
     proof, converge = ({} if (parts.get(which) or {}).get("pendingReplacement") else parts.get(which) or {} for which in LAST)
-    converged = _document(stdin["converge"]) if converge else {}
+    converged = login.desired_state(stdin["converge"]) if converge else {}
     # Nor is it one of this node any more where a later run took a step, and the proof after that failed or was never made.
     run = (_result(converge, "converge") or {}).get("run")
     if not str(inputs.get("proof", {}).get("create", "")).endswith(f" # run {run}"):
         proof = {}
     documents = {which: document for which in VERBS if isinstance(document := converged.get(which), dict)}
     if proof:
-        documents["proof"] = _document(stdin["proof"])
+        documents["proof"] = login.desired_state(stdin["proof"])
     evidence = _result(proof, "prove")
     digest = next((str(triggers[-1]) for triggers in [inputs.get("upload", {}).get("triggers") or []] if len(triggers) > 1), None)
     node = next((str(document["node"]) for document in documents.values() if "node" in document), name)
@@ -204,20 +202,10 @@ def _settings(proof: Mapping[str, Any] | None, evidence: Mapping[str, Any] | Non
 def plain(value: Any) -> Any:
     """A value of a state without the marks of its secrets."""
     if isinstance(value, dict):
-        if value.get(SECRET[0]) == SECRET[1]:
+        if value.get(SIGNATURE) == SIGNED_SECRET:
             return plain(json.loads(value["plaintext"])) if "plaintext" in value else None
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _document(stdin: str) -> dict[str, Any]:
-    """The desired state at the end of a command's standard input."""
-    before, mark, _ = stdin.rpartition("\n{\n")
-    try:
-        document = json.loads(stdin[len(before) + 1 :] if mark else stdin)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _sudo_password(stdin: str) -> str | None:

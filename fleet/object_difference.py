@@ -14,19 +14,11 @@ import yaml
 
 from clusterkit.node_labels import LABELLED
 from fleet.cluster_objects import ClusterObject
-from fleet.hosts import SECRET, plain
+from fleet.hosts import plain
 from nodekit.rules.difference import unified
 from nodekit.rules.text import printable
+from review.documents import SIGNATURE, SIGNED_SECRET
 
-KINDS = {
-    "missing": "an object of the stack is not in the cluster, or is being deleted",
-    "changed": "a field of an object is not as the stack set it",
-    "added": "an object whose every field counts has one that the stack did not set, or a longer list",
-    "label": "a node or a namespace does not have the stack's label",
-    "handler": "nodes that a RuntimeClass selects do not report its handler",
-    "setting": "the proof in the stack is of other settings, of another Job, or of a machine before",
-}
-"""Kind of difference -> what it means."""
 WHOLE = ("RuntimeClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PodTemplate")
 """Kinds in which a field more takes away what the others promise: matchConditions of a policy, privileged in a template."""
 LABELS = ("metadata", "labels")
@@ -48,7 +40,7 @@ class ObjectDifference:
     """One thing that is not as the stack wants it."""
 
     kind: str
-    """One of KINDS."""
+    """One of those that docs/guides/fleet.md explains."""
     message: str
     """One sentence."""
     repair: str | None
@@ -83,7 +75,7 @@ class _Walk:
 
     def both(self, desired: Any, recorded: Any, present: Any, path: Path) -> tuple[Any, Any]:
         """The views of what is wanted and of what is there."""
-        if isinstance(desired, Mapping) and desired.get(SECRET[0]) == SECRET[1]:
+        if isinstance(desired, Mapping) and desired.get(SIGNATURE) == SIGNED_SECRET:
             if _same(plain(desired), recorded, present):
                 return HIDDEN, HIDDEN
             self.changed.append(path)
@@ -143,14 +135,14 @@ def compare(desired: Mapping[str, Any], recorded: Mapping[str, Any], present: Ma
 def _without_secrets(value: Any) -> Any:
     """A value of a state, with a word in place of each of its secrets."""
     if isinstance(value, Mapping):
-        return HIDDEN if value.get(SECRET[0]) == SECRET[1] else {key: _without_secrets(inner) for key, inner in value.items()}
+        return HIDDEN if value.get(SIGNATURE) == SIGNED_SECRET else {key: _without_secrets(inner) for key, inner in value.items()}
     return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _secrets(value: Any, marked: bool = False) -> Iterator[str | int | float]:
     """Every text and number that a value of a state marks as a secret."""
     if isinstance(value, Mapping):
-        if value.get(SECRET[0]) == SECRET[1]:
+        if value.get(SIGNATURE) == SIGNED_SECRET:
             yield from _secrets(plain(value), True)
         else:
             for inner in value.values():

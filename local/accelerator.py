@@ -4,9 +4,10 @@ import json
 import os
 from pathlib import Path
 
-from local.process import BOOT_ID, progress, write
+from local.process import progress, write
 from nodekit.host.capture import capture
-from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
+from nodekit.host.node import boot_id
+from nodekit.host.reading import MAX_OWN, read
 
 # `true` of the initial RAM disk as the first process: the kernel then reports that init ended with status 0,
 # which it can only say after user space has run.
@@ -44,7 +45,7 @@ def choose(kernel: Path, initrd: Path, memory: Path) -> str:
         # Another user's result with the same image does not hold for this user.
         progress(f"machine: this user may not open {DEVICE} (usermod --append --groups kvm USER allows it): emulating")
         return "tcg"
-    boot = read_text(BOOT_ID, MAX_SYSTEM).strip()
+    boot = boot_id(Path("/"))
     try:
         known = json.loads(read(memory, MAX_OWN))
         if known["boot"] == boot and known["accelerator"] in ("kvm", "tcg"):

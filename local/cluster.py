@@ -8,16 +8,14 @@ import json
 import os
 import ssl
 import sys
-import time
 from pathlib import Path
 
 from local import certificates, parts, process
-from local.boot import BOOT_VARIABLE, CLUSTER_RECORDS, cluster_boot, named, place
+from local.boot import ADDRESS, BOOT_VARIABLE, CLUSTER_RECORDS, cluster_boot, named, place
 from local.process import progress
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
 
-ADDRESS = "127.0.0.1"
 READY_SECONDS = 120
 SERVICE_RANGE = "10.96.0.0/24"
 NAMES = (*CLUSTER_RECORDS, "etcd.log", "apiserver.log", "place.json", "etcd", "pki", "made")
@@ -181,9 +179,8 @@ def start(directory: Path, etcd: Path, apiserver: Path) -> int:
 
 def wait(directory: Path, port: int) -> None:
     """Return once /readyz says ok. Raises NodeError when a process ended or after `READY_SECONDS`."""
-    begin = reported = time.monotonic()
     context = client_context(directory / "pki")
-    while (waited := time.monotonic() - begin) < READY_SECONDS:
+    for waited in process.waiting("cluster: waiting for the API server", READY_SECONDS, 0.2):
         for name in ("etcd", "apiserver"):
             if process.alive(directory / f"{name}.process") is None:
                 last = process.tail(directory / f"{name}.log", 5)
@@ -191,10 +188,6 @@ def wait(directory: Path, port: int) -> None:
         if get(port, "/readyz", context) is not None:
             progress(f"cluster: the API server is ready after {waited:.1f} s")
             return
-        if time.monotonic() - reported > 10:
-            reported = time.monotonic()
-            progress(f"cluster: waiting for the API server ({waited:.0f} s of at most {READY_SECONDS})")
-        time.sleep(0.2)
     last = process.tail(directory / "apiserver.log", 5)
     raise NodeError("local-cluster-not-up", f"the API server was not ready within {READY_SECONDS} s: {last}")
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import sys
 import tarfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -208,9 +207,7 @@ def turn(directory: Path, chosen: str) -> Iterator[None]:
 
 def wait_for_ssh(directory: Path, port: int) -> None:
     """Return once an SSH server greets on `port`. Raises NodeError after `SSH_SECONDS` or when QEMU ended."""
-    begin = time.monotonic()
-    reported = begin
-    while (waited := time.monotonic() - begin) < SSH_SECONDS:
+    for waited in process.waiting("machine: waiting for SSH", SSH_SECONDS, 0.5):
         if process.alive(directory / "process.json") is None:
             said_by_qemu = process.tail(directory / "qemu.log", 5)
             raise NodeError("local-machine-not-up", f"QEMU ended by itself: {said_by_qemu}", "ended")
@@ -218,10 +215,6 @@ def wait_for_ssh(directory: Path, port: int) -> None:
         if answers(port):
             progress(f"machine: SSH answers on {ADDRESS}:{port} after {waited:.0f} s")
             return
-        if time.monotonic() - reported > 10:
-            reported = time.monotonic()
-            progress(f"machine: waiting for SSH ({waited:.0f} s of at most {SSH_SECONDS})")
-        time.sleep(0.5)
     console = process.tail(directory / "console.log")
     raise NodeError(
         "local-machine-not-up",

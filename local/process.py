@@ -10,16 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from nodekit.errors import NodeError
+from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.rules.text import harmless
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """From which the kernel takes the ports of outgoing connections (ip(7))."""
 PORTS = range(20_000, 30_000)
@@ -51,7 +52,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
 
     def identify() -> None:
         pid = os.getpid()
-        identity = {"pid": pid, "start": start_time(pid), "boot": read_text(BOOT_ID, MAX_SYSTEM).strip()}
+        identity = {"pid": pid, "start": start_time(pid), "boot": boot_id(Path("/"))}
         record.write_text(json.dumps(identity), encoding="ascii")
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
@@ -91,7 +92,7 @@ def _handle(record: Path) -> Iterator[tuple[int, int] | None]:
         return
     try:
         # The handle is held before the comparison: from here on the number cannot pass to another process.
-        same = boot == read_text(BOOT_ID, MAX_SYSTEM).strip() and start == start_time(pid)
+        same = boot == boot_id(Path("/")) and start == start_time(pid)
         yield (handle, pid) if same and not select.select([handle], [], [], 0)[0] else None
     finally:
         os.close(handle)
@@ -177,12 +178,12 @@ def empty(directory: Path, names: tuple[str, ...]) -> None:
             entry.unlink()
 
 
-def write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Write a whole file with `mode`, or leave the old one."""
+def write(path: Path, content: str | bytes) -> None:
+    """Write a whole file that only its owner may read, or leave the old one."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
     beside.rename(path)
@@ -219,6 +220,18 @@ def path_field(request: Mapping[str, object], key: str) -> Path:
 def progress(text: str) -> None:
     """Print one line of progress."""
     print(harmless(text), file=sys.stderr, flush=True)
+
+
+def waiting(text: str, seconds: float, pause: float) -> Iterator[float]:
+    """Seconds waited so far, for one try after the other with a `pause` between, until `seconds` are over; `text`, what is waited
+    for, is a line of progress every ten seconds."""
+    begin = reported = time.monotonic()
+    while (waited := time.monotonic() - begin) < seconds:
+        yield waited
+        if time.monotonic() - reported > 10:
+            reported = time.monotonic()
+            progress(f"{text} ({waited:.0f} s of at most {seconds})")
+        time.sleep(pause)
 
 
 Verb = Callable[[dict[str, object]], dict[str, object]]

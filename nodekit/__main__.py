@@ -46,7 +46,7 @@ MAX_INPUT = 1 << 20
 """Bytes of desired state that are read."""
 
 
-def parser(words: Sequence[str] = ()) -> "argparse.ArgumentParser":
+def parser(words: Sequence[str]) -> "argparse.ArgumentParser":
     """The command line, with help that lists everything; questions that stand in `words` are loaded with their arguments."""
     import argparse
 

@@ -5,7 +5,6 @@ Other types stand where something else is meant: `stacks.model.ConfigError` coll
 `tools.cache.SetupError` is a set-up that runs before this package can be imported.
 """
 
-import string
 from collections.abc import Mapping
 
 from nodekit import failures
@@ -36,11 +35,6 @@ def remedy_for(code: str, case: str = "", **values: object) -> str:
     """The remedy of a code of the catalogue, `case` being one of its cases, with `values` in its placeholders."""
     failure = CATALOGUE[code]
     return (failure.cases[case] if case else failure.remedy).format(**values)
-
-
-def placeholders(remedy: str) -> set[str]:
-    """The names of the values that a remedy shows."""
-    return {name for _, name, _, _ in string.Formatter().parse(remedy) if name}
 
 
 class NodeError(Exception):

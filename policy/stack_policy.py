@@ -1,6 +1,5 @@
 """The rules of the policy pack, for each resource and for the whole stack, applied to what the engine sends."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +98,7 @@ def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     if kind in (NODE, NODE_GROUP):
         state, docker = plain.get("plan"), "dockerVersion"
     else:
-        state, docker = _state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"
+        state, docker = login.desired_state(plain.get("stdin")) if kind == f"{REMOTE}Command" else None, "version"
         if isinstance(state, Mapping):
             state = state.get("docker", state)  # of `-converge`, which has a state for each of its steps
     pair = [state.get(key) for key in (docker, "kataVersion", "kataRuntime")] if isinstance(state, Mapping) else []
@@ -111,16 +110,6 @@ def pairs(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     except NodeError as error:
         return [error]
     return []
-
-
-def _state(stdin: object) -> object:
-    """The desired state on a command's standard input, which a sudo password may come before; None where there is none."""
-    if not isinstance(stdin, str):
-        return None
-    try:
-        return json.loads(stdin[stdin.rfind("\n{") + 1 :])  # the only line of it that begins so: the others are indented
-    except (ValueError, RecursionError):
-        return None
 
 
 def host_keys(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[NodeError]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from delivery import login
 from review.documents import SECRET, UNKNOWN, Resource
 from review.neutral import SECRET_NAME, code, resource_type
 
@@ -29,7 +30,7 @@ LABELS = {
     "handler": "handler",
     "containerRuntime": "container runtime",
 }
-"""Keys of a node's plan (components/nodes/kata_node.py) -> their words."""
+"""Keys of a node's plan (components/nodes/node_connection.py, node_states.py) -> their words."""
 REACHED = {
     "address": "address",
     "port": "port",
@@ -122,13 +123,13 @@ def _plan(resource: Resource, which: str) -> Mapping[str, Any]:
     return plan if isinstance(plan, dict) else {}
 
 
-def name_of(resource: Resource, children: Iterable[Resource] = ()) -> str:
+def name_of(resource: Resource, children: Iterable[Resource]) -> str:
     """The name that a node has in its stack's file, which its resource has with that of its pool before it.
 
     Where the document has no plan of the node, the state that one of its commands hands over has the name.
     """
     plans = (_plan(resource, "new"), _plan(resource, "old"))
-    states = (_state(values) for child in children for values in (child.new, child.old))
+    states = (login.desired_state((values or {}).get("stdin")) for child in children for values in (child.new, child.old))
     names = (values.get("node") for values in (*plans, *states))
     return next((name for name in names if isinstance(name, str) and name and name != UNKNOWN), resource.name)
 
@@ -141,20 +142,9 @@ STEPS = ("docker", "kata")
 """Steps of the command `-converge`, each with a state of its own in that command's."""
 
 
-def _state(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The state that ends a command's standard input; empty where a preview cannot know it."""
-    text = str((values or {}).get("stdin"))
-    before, mark, _ = text.rpartition("\n{\n")
-    try:
-        state = json.loads(text[len(before) + 1 :] if mark else text)
-    except (ValueError, RecursionError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
 def _steps(child: Resource, values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """The states that end a command's standard input, by step; empty where a preview cannot know them."""
-    state, name = _state(values), child.name.rsplit("-", 1)[-1]
+    state, name = login.desired_state((values or {}).get("stdin")), child.name.rsplit("-", 1)[-1]
     own = {step: state.get(step) for step in STEPS} if name == "converge" else {name: state or None}
     return {step: values for step, values in own.items() if isinstance(values, dict)}
 

@@ -29,9 +29,9 @@ def aws_nodes(machines: Aws, secrets: Mapping[str, pulumi.Output[str]], becomes:
     # The provider refuses to plan without credentials although a plan of this stack needs none: these stand for them.
     if pulumi.runtime.is_dry_run() and not credentials:
         checks = ["skipCredentialsValidation", "skipRequestingAccountId", "skipMetadataApiCheck"]
-        provider = account("aws-account", machines.region, checks, {"accessKey": "none", "secretKey": "none"})
+        provider = account(machines.region, checks, {"accessKey": "none", "secretKey": "none"})
     else:
-        provider = account("aws-account", machines.region)
+        provider = account(machines.region)
     options = pulumi.ResourceOptions(providers={"aws": provider})
     machine: AwsMachine = {
         "instance_type": machines.instance_type,

@@ -219,8 +219,8 @@ def node_labels(config: StackConfig, reached: dict[str, Any], nodes: Nodes) -> K
 def known_after(
     kubeconfig: Any,
     deployed: KataDeploy | None,
-    joining: pulumi.Output[str] | None = None,
-    labelled: KataNodeLabels | None = None,
+    joining: pulumi.Output[str] | None,
+    labelled: KataNodeLabels | None,
 ) -> Any:
     """The kubeconfig for callers that look up nodes by label. It is known once the labels are set: by kata-deploy, by the stack
     itself, or by the machines of a group as they join."""

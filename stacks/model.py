@@ -585,7 +585,7 @@ class StackConfig(Model):
     """All of it."""
 
     nodes: Nodes | None = None
-    """Machines to configure over SSH; without it the nodes are the cluster's own, and `kubernetes.proof` proves them."""
+    """Machines to make into nodes; without it the nodes are the cluster's own, and `kubernetes.proof` proves them."""
     docker: Docker = Docker()
     kata: Kata = Kata()
     kubernetes: Kubernetes | None = None

@@ -105,7 +105,7 @@ class Nodes:
     """Name of the group whose machines join the cluster by themselves; None where there is none."""
 
 
-def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]], kubeconfig: pulumi.Output[str] | None = None) -> Nodes:
+def nodes(config: StackConfig, secrets: Mapping[str, pulumi.Output[str]], kubeconfig: pulumi.Output[str] | None) -> Nodes:
     """The machines of the stack made into nodes; `kubeconfig` is of the cluster that they serve, if they do."""
     if config.nodes is None:
         return no_nodes()

@@ -31,9 +31,9 @@ class SshHost:
     user: str
     jump: str | None
     """The machine through which ssh goes there (ProxyJump), as the settings call it."""
-    alias: str | None = None
+    alias: str | None
     """The name under which ssh keeps its key (HostKeyAlias), where that is another one."""
-    known_hosts: tuple[Path, ...] = ()
+    known_hosts: tuple[Path, ...]
     """Files in which ssh looks for its key."""
 
     @property

@@ -1,6 +1,5 @@
 """Docker's packages for the local node from Docker's own apt repository, checked as apt does: key, signature, index, package."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.rules.docker import openpgp
+from nodekit.rules.docker.apt_source import DOCKER_FINGERPRINT
+from nodekit.rules.docker.docker_packages import PACKAGES
 from tools import cache, sites
 from tools.cache import SetupError
 from tools.image.packages import ARCHITECTURE, COMPONENT, SUITE, DockerArchives
@@ -19,9 +20,6 @@ from tools.official import Unavailable
 
 REPOSITORY = "https://download.docker.com/linux/debian"
 KEY = f"{REPOSITORY}/gpg"
-FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
-"""The key of Docker's apt repositories: docs.docker.com/engine/install/debian."""
-NAMES = ("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras")
 CONTAINERD = ("containerd.io", f"1.7.29-1~debian.13~{SUITE}")
 
 
@@ -60,10 +58,10 @@ def signed_text(signed: bytes, key: bytes, source: str) -> str:
         keys = openpgp.primary_fingerprints(key)
     except NodeError:
         keys = []
-    if keys != [FINGERPRINT]:
+    if keys != [DOCKER_FINGERPRINT]:
         raise SetupError(
-            f"The key at {sites.address(KEY)} is {', '.join(keys) or 'no OpenPGP key'}, and Docker's is {FINGERPRINT}. Check "
-            "that the site, its mirror or a proxy returns the file itself."
+            f"The key at {sites.address(KEY)} is {', '.join(keys) or 'no OpenPGP key'}, and Docker's is {DOCKER_FINGERPRINT}. "
+            "Check that the site, its mirror or a proxy returns the file itself."
         )
     # A short path: the agent's socket name is bounded (unix(7): 108 bytes).
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
@@ -73,23 +71,12 @@ def signed_text(signed: bytes, key: bytes, source: str) -> str:
         run_gpg(home, "--import", str(place / "key"))
         result = run_gpg(home, "--output", str(place / "text"), "--verify", str(place / "signed"))
         signers = re.findall(r"^\[GNUPG:\] VALIDSIG .* ([0-9A-F]{40})$", result.stdout, re.MULTILINE)
-        if result.returncode != 0 or FINGERPRINT not in signers:
+        if result.returncode != 0 or DOCKER_FINGERPRINT not in signers:
             raise SetupError(
-                f"{source} has no valid signature of Docker's key {FINGERPRINT}. Run the command again; where that does not "
-                "help, the mirror or a proxy holds a damaged or a changed copy."
+                f"{source} has no valid signature of Docker's key {DOCKER_FINGERPRINT}. Run the command again; where that does "
+                "not help, the mirror or a proxy holds a damaged or a changed copy."
             )
         return (place / "text").read_text(encoding="utf-8")
-
-
-def summed(data: bytes, expected: str, source: str, by: str) -> bytes:
-    """`data`, whose sha256 is the expected one; raises SetupError."""
-    seen = hashlib.sha256(data).hexdigest()
-    if seen != expected:
-        raise SetupError(
-            f"{source} has sha256 {seen}, and {by} says {expected}. Run the command again; where that does not help, the "
-            "mirror or a proxy holds a damaged copy."
-        )
-    return data
 
 
 def stanzas(index: str) -> dict[tuple[str, str], dict[str, str]]:
@@ -109,7 +96,7 @@ def index(suite: str) -> dict[tuple[str, str], dict[str, str]]:
     if not listed:
         raise SetupError(f"{source} lists no sha256 of {name}. Report this to this project: the layout has changed.")
     url = f"{folder}/{name}"
-    return stanzas(summed(fetched(url), listed[1], sites.address(url), source).decode())
+    return stanzas(sites.summed(fetched(url), listed[1], sites.address(url), source).decode())
 
 
 def package(entries: Mapping[tuple[str, str], Mapping[str, str]], name: str, version: str, suite: str, folder: Path) -> Path:
@@ -122,7 +109,7 @@ def package(entries: Mapping[tuple[str, str], Mapping[str, str]], name: str, ver
         )
     url = f"{REPOSITORY}/{entry['Filename']}"
     file = folder / f"{name}_{version.partition(':')[2] or version}_{ARCHITECTURE}.deb"
-    file.write_bytes(summed(fetched(url), entry["SHA256"], sites.address(url), f"the index of {suite}"))
+    file.write_bytes(sites.summed(fetched(url), entry["SHA256"], sites.address(url), f"the index of {suite}"))
     return file
 
 
@@ -132,7 +119,7 @@ def download(folder: Path) -> None:
         raise SetupError("Docker's packages cannot be verified without gpg. Run: apt-get install gnupg")
     indices = {suite: index(suite) for suite in dict.fromkeys([SUITE, *(origin.suite for origin in ORIGINS)])}
     for origin in ORIGINS:
-        for name in NAMES:
+        for name in PACKAGES:
             package(indices[origin.suite], name, f"5:{origin.release}-{origin.suffix}", origin.suite, folder)
     package(indices[SUITE], *CONTAINERD, SUITE, folder)
 
@@ -147,6 +134,8 @@ def releases() -> list[DockerArchives]:
     folder = cache.entry(entry(), download, "Downloading Docker's packages from its apt repository")
     containerd = next(folder.glob("containerd.io_*.deb"))
     return [
-        DockerArchives(origin.release, tuple(next(folder.glob(f"{name}_{origin.release}-*.deb")) for name in NAMES), containerd)
+        DockerArchives(
+            origin.release, tuple(next(folder.glob(f"{name}_{origin.release}-*.deb")) for name in PACKAGES), containerd
+        )
         for origin in ORIGINS
     ]

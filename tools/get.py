@@ -34,7 +34,6 @@ class Part:
     official: str = ""
     official_checksums: str = ""
     official_member: str = ""
-    plugin: str = ""
     tags: str = ""
     ldflags: str = ""
     companions: dict[str, object] = field(default_factory=dict)

@@ -1,6 +1,5 @@
 """Official release files: downloaded, checked against the published sha256, unpacked."""
 
-import hashlib
 import io
 import re
 import tarfile
@@ -38,13 +37,7 @@ def checked(url: str, checksums: str, part: str) -> bytes:
             f"{part}: the checksum list {sites.address(checksums)} has no sha256 of {name}. Check that the site, its mirror or a "
             "proxy returns the file itself and not a page."
         )
-    seen = hashlib.sha256(data).hexdigest()
-    if seen != published:
-        raise SetupError(
-            f"{part}: {sites.address(url)} has sha256 {seen}, and {published} is published. Run the command again; where that "
-            "does not help, the mirror or a proxy holds a damaged copy."
-        )
-    return data
+    return sites.summed(data, published, f"{part}: {sites.address(url)}", sites.address(checksums))
 
 
 def unpack(data: bytes, member: str, folder: Path, part: str) -> None:

@@ -1,5 +1,6 @@
 """Where set-up downloads from: the vendors' sites, or the mirror that stands for all of them. docs/guides/air-gapped.md."""
 
+import hashlib
 import http.client
 import os
 import platform
@@ -100,6 +101,17 @@ def _whole(source: str) -> bytes:
         raise SetupError(f"{source} is larger than {DOWNLOAD_LIMIT >> 20} MiB, which no part is. Check the site or its mirror.")
     if length is not None and length.isdecimal() and int(length) > len(data):
         raise http.client.IncompleteRead(data, int(length) - len(data))
+    return data
+
+
+def summed(data: bytes, expected: str, source: str, by: str) -> bytes:
+    """`data`, whose sha256 is the expected one; raises SetupError."""
+    seen = hashlib.sha256(data).hexdigest()
+    if seen != expected:
+        raise SetupError(
+            f"{source} has sha256 {seen}, and {by} says {expected}. Run the command again; where that does not help, the "
+            "mirror or a proxy holds a damaged copy."
+        )
     return data
 
 

@@ -2,53 +2,38 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.fleet import budget, page
-from bench.fleet.contenders import Contender
-from bench.fleet.measure import ALL, OWN, Failed, bench, rounds
+from bench.fleet.contenders import CHANGE, CHECK, CONVERGE, Contender
+from bench.fleet.measure import ALL, OWN, Failed, bench
 from bench.fleet.records import Figure, Sample, figures, line, this_machine
 
 BUSY = 0.2
 """Share of the processors from which on other programs spoil the times."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Many = Annotated[list[int], typer.Argument(min=1, help="Numbers of hosts.")]
-Converge = Annotated[int, typer.Option(min=1, help="First converges of each contender, on fresh hosts.")]
-Check = Annotated[int, typer.Option(min=0, help="Checks of each contender.")]
-Change = Annotated[int, typer.Option(min=0, help="Changes of each contender.")]
-Output = Annotated[Path, typer.Option(help="The JSON lines.")]
-Add = Annotated[bool, typer.Option("--add", help="Keep the lines that are there, of the same machine and day.")]
 
 
 @app.command()
-def run(
-    hosts: Many,
-    converge: Converge = 2,
-    check: Check = 5,
-    change: Change = 3,
-    output: Output = page.RECORDS,
-    add: Add = False,
-) -> None:
+def run(hosts: Annotated[list[int], typer.Argument(min=1, help="Numbers of hosts.")]) -> None:
     """Measure all contenders at all jobs, and write the JSON lines."""
-    if not add:
-        output.write_text(f"{line(this_machine())}\n")
-    with output.open("a") as lines:
+    with page.RECORDS.open("w") as lines:
+        lines.write(f"{line(this_machine())}\n")
 
         def report(sample: Sample) -> None:
             print(line(sample), flush=True)
             lines.write(line(sample) + "\n")
             lines.flush()
 
-        _measure(hosts, ALL, report, rounds(converge, check, change))
+        _measure(hosts, ALL, report, {CONVERGE: 2, CHECK: 5, CHANGE: 3})
 
 
 @app.command(name="page")
-def write_page(records: Annotated[Path, typer.Argument(help="The JSON lines.")] = page.RECORDS) -> None:
-    """Write the page and the picture from JSON lines."""
-    for file, text in page.derived(records.read_text()).items():
+def write_page() -> None:
+    """Write the page and the picture from the JSON lines."""
+    for file, text in page.derived(page.RECORDS.read_text()).items():
         file.write_text(text)
         print(file)
 
@@ -56,12 +41,9 @@ def write_page(records: Annotated[Path, typer.Argument(help="The JSON lines.")] 
 @app.command(name="budget")
 def check_budget(
     write: Annotated[bool, typer.Option("--write", help="Write the file instead.")] = False,
-    converge: Converge = 3,
-    check: Check = 9,
-    change: Change = 5,
 ) -> None:
     """Measure this program at small sizes. Exit 1 where a ratio is worse than the budget allows."""
-    known = measured(budget.SIZES, rounds(converge, check, change))
+    known = measured(budget.SIZES, {CONVERGE: 3, CHECK: 9, CHANGE: 5})
     if write:
         budget.FILE.write_text(budget.text(known))
         return

@@ -130,11 +130,6 @@ def _used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def rounds(converge: int, check: int, change: int) -> dict[str, int]:
-    """How many times each job is done."""
-    return {CONVERGE: converge, CHECK: check, CHANGE: change}
-
-
 @contextlib.contextmanager
 def bench(report: Callable[[Sample], None]) -> Iterator[Bench]:
     """A fleet, and the contenders on it."""

@@ -1,4 +1,4 @@
-"""Proves the nodes that join a cluster, for as long as it runs: python -m controller SETTINGS HEALTH_ADDRESS"""
+"""Proves the nodes that join a cluster, for as long as it runs: python -m clusterkit.controller SETTINGS HEALTH_ADDRESS"""
 
 import argparse
 import logging

@@ -8,10 +8,10 @@ import pulumi
 from components.plugin_resource import PLUGINS
 
 
-def account(name: str, region: str, skipped: Sequence[str] = (), credentials: Optional[Mapping[str, str]] = None) -> Any:
+def account(region: str, skipped: Sequence[str] = (), credentials: Optional[Mapping[str, str]] = None) -> Any:
     """The AWS plugin for a region. `skipped` are checks that it leaves out, `credentials` stand for those of this machine."""
     checks = {"skipCredentialsValidation": "false", "skipRegionValidation": "true"} | dict.fromkeys(skipped, "true")
     secret = {key: pulumi.Output.secret(value) for key, value in (credentials or {}).items()}
     inputs = {"region": region, **checks, **secret}
     options = pulumi.ResourceOptions(version=PLUGINS["aws"], additional_secret_outputs=["accessKey", "secretKey", "token"])
-    return pulumi.ProviderResource("aws", name, inputs, options)
+    return pulumi.ProviderResource("aws", "aws-account", inputs, options)

@@ -19,7 +19,7 @@ def local_command(
     module: str,
     spec: dict[str, Any],
     opts: pulumi.ResourceOptions,
-    environment: dict[str, pulumi.Input[str]] | None = None,
+    environment: dict[str, pulumi.Input[str]],
 ) -> local.Command:
     """A resource whose standard output is the JSON document of `python -m MODULE up`; that output is secret.
 

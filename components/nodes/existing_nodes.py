@@ -6,7 +6,7 @@ import pulumi
 
 from components.arguments import checked
 from components.children import child_options
-from components.nodes.kata_node import ROOT
+from components.nodes.node_connection import ROOT
 from components.nodes.node_states import settings_of
 from components.nodes.proven_machines import Machine, evidence, kata_nodes, summaries
 from components.nodes.rollout import Rollout, Waves

@@ -320,7 +320,7 @@ def _change(
             _settle(target, change, paths)
         except BaseException as error:
             with undisturbed():
-                _undo(target, root, change, touched, units, earlier, error)
+                _undo(root, change, touched, units, earlier, error)
             raise
     return answer, running
 
@@ -472,7 +472,6 @@ def _simulated(target: Target, change: Transaction, requested: Sequence[str]) ->
 
 
 def _undo(
-    target: Target,
     root: Path,
     change: Transaction,
     touched: dict[str, apt.Before],

@@ -215,7 +215,7 @@ def _tables(texts: Sequence[tuple[str, str]]) -> tuple[File, ...]:
     others = [
         (path, containerd_config.without_block(text))
         for path, text in texts
-        if path.rpartition("/")[2] not in (containerd_config.DROP_IN, crio_config.DROP_IN_NAME)
+        if path.rpartition("/")[2] not in (containerd_config.DROP_IN, crio_config.DROP_IN)
     ]
     return tuple((path, kata_config.table(text, path)) for path, text in others)
 
@@ -366,7 +366,7 @@ def _work(root: Path, runtime: Runtime, handler: Handler) -> _Work:
     """Where the handler is written and what that file holds then."""
     place, form = runtime.place, containerd_config.version(runtime.files)
     if place.name == "cri-o":
-        file = f"{place.drop_ins}/{crio_config.DROP_IN_NAME}"
+        file = f"{place.drop_ins}/{crio_config.DROP_IN}"
         why = f"CRI-O merges every file in {place.drop_ins}"
         return _Work(Target(file, "drop-in", 0, why), crio_config.drop_in(handler).encode())
     if place.name == "k0s":

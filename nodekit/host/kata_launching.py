@@ -12,7 +12,7 @@ from nodekit.rules.kata import crio_config, kata_config, kata_launchers
 from nodekit.rules.kata.kata_launchers import Launcher
 
 
-def launchers(root: Path, notes: list[str], main_file: str | None = None) -> list[Launcher]:
+def launchers(root: Path, notes: list[str], main_file: str | None) -> list[Launcher]:
     """Everything that starts Kata on this machine. Raises NodeError `file-invalid` for a broken daemon.json.
 
     `main_file` is the one that containerd's unit names in place of its own. A file of a containerd or CRI-O that cannot be read

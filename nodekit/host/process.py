@@ -61,7 +61,7 @@ def run(
     return result
 
 
-def clean_up(argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> None:
+def clean_up(argv: Sequence[str], *, timeout: float, env: Mapping[str, str]) -> None:
     """Run what removes something afterwards; where it does not end, that is said, and hides no error that was there first."""
     try:
         run(argv, timeout=timeout, env=env, check=False)

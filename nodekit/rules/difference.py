@@ -6,22 +6,10 @@ from typing import NamedTuple
 
 from nodekit.rules.text import harmless, printable
 
-KINDS = {
-    "hold": "a package is not held, so the next upgrade of the system moves it",
-    "package": "a package is missing, half installed, or of another version",
-    "file": "a file does not hold what the stack wants in it",
-    "service": "a service does not run, or runs with other settings than its file",
-    "release": "files of the Kata release are missing, or it is another release",
-    "module": "a kernel module or its device is missing",
-    "handler": "the container runtime does not know the Kata handler",
-    "program": "the node program is missing or damaged",
-    "boot": "the node was booted after its proof",
-    "setting": "a setting is newer than the proof, or there is no proof",
-    "refused": "the program would refuse to work with what it finds",
-}
-"""Kind of difference -> what it means."""
 MAX_DIFF_LINES = 200
 """Lines of one diff that are kept; a longer one only shows that it is another file."""
+MAX_CHANGES = 2
+"""Changes of packages that are told."""
 MAX_LINE = 500
 """Characters of one line of a diff."""
 HIDDEN = "[secret]"
@@ -39,7 +27,7 @@ class Difference(NamedTuple):
     """One thing that is not as the stack wants it."""
 
     kind: str
-    """One of KINDS."""
+    """One of those that docs/guides/fleet.md explains."""
     message: str
     """One sentence."""
     verb: str
@@ -82,7 +70,7 @@ def unified(
     return "\n".join(kept)
 
 
-def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2) -> list[str]:
+def package_history(apt: str, dpkg: str, packages: Iterable[str]) -> list[str]:
     """The last changes of packages: who ran which command and when, by apt's history.log; dpkg.log where apt was not used.
 
     An apt that was killed has written no end: it lasts until the next one begins. What dpkg did before the log of apt begins may
@@ -117,4 +105,4 @@ def package_history(apt: str, dpkg: str, packages: Iterable[str], last: int = 2)
         if not any(begin <= when <= end for begin, end in by_apt):
             how = "without apt" if by_apt and by_apt[0][0] <= when else "of a time for which apt's log is not there"
             changes.append((when, f"{words[2]} {words[3].partition(':')[0]} ({words[4]}, {words[5]}) by dpkg, {how}"))
-    return [harmless(f"{when}: {printable(change, 600)}") for when, change in sorted(changes)[-last:]]
+    return [harmless(f"{when}: {printable(change, 600)}") for when, change in sorted(changes)[-MAX_CHANGES:]]

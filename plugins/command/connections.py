@@ -470,7 +470,7 @@ async def dial(
     connection: Connection,
     credentials: Credentials,
     proxy: asyncssh.SSHClientConnection | None,
-    settings: UserSsh | None = None,
+    settings: UserSsh | None,
 ) -> asyncssh.SSHClientConnection:
     """One attempt to connect and log in, through `proxy` when given, with the user's own settings for what the login leaves open.
 

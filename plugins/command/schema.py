@@ -23,7 +23,7 @@ _NO_FILES = (
 
 @dataclass(frozen=True)
 class Field:
-    """One input: its type (see `_TYPES`), and whether it must be there or is a secret."""
+    """One input: its type (see `_mismatch` and `OBJECTS`), and whether it must be there or is a secret."""
 
     kind: str
     required: bool = False

@@ -47,9 +47,9 @@ def files() -> dict[str, bytes]:
     return contents
 
 
-def shells(busybox: str) -> dict[str, str]:
+def shells() -> dict[str, str]:
     """Links: for each shell a folder in which it is `sh`."""
-    return {"shells/busybox/sh": busybox, **{f"shells/{name}/sh": f"/usr/bin/{name}" for name in ("dash", "bash")}}
+    return {"shells/busybox/sh": "/bin/busybox", **{f"shells/{name}/sh": f"/usr/bin/{name}" for name in ("dash", "bash")}}
 
 
 def agreed(console: str, boot_id: str = NODE_ID) -> str:
@@ -83,7 +83,7 @@ def extra(mask: str, nonce: str) -> bytes:
     first = f"#!/bin/sh\n{MASKS[mask]}\nsh /climb\necho '{nonce} end'\n"
     members = [program(f"{root}/ladder.sh", first.encode())]
     folders: set[str] = set()
-    contents: Mapping[str, bytes | str] = {**files(), **shells("/bin/busybox")}
+    contents: Mapping[str, bytes | str] = {**files(), **shells()}
     for place, content in contents.items():
         for parent in reversed(Path(place).parents[:-1]):
             if (at := f"{root}/{parent}") not in folders:
@@ -119,7 +119,7 @@ def test_every_shell_reports_the_same_in_a_guest(mask: str, parameters: str, ver
 
 def image() -> bytes:
     """A container image with the three shells, as `docker import` takes it."""
-    links = shells("/bin/busybox") | {f"bin/{name}": "busybox" for name in APPLETS}
+    links = shells() | {f"bin/{name}": "busybox" for name in APPLETS}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for place, content in {**files(), "bin/busybox": initramfs.static_busybox()}.items():

@@ -638,10 +638,10 @@ def test_a_pods_message_is_bounded_and_printable() -> None:
 # What events say
 
 
-def event(uid: str, message: str, when: str, count: int | None = 1, reason: str = "FailedCreate") -> dict[str, Any]:
+def event(uid: str, message: str, when: str, count: int | None = 1) -> dict[str, Any]:
     """An event."""
     return {
-        "involvedObject": {"uid": uid}, "message": message, "lastTimestamp": when, "count": count, "reason": reason,
+        "involvedObject": {"uid": uid}, "message": message, "lastTimestamp": when, "count": count, "reason": "FailedCreate",
     }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import pulumi
 import pytest
 
 from components import KataNode, KataNodeArgs
-from components.nodes.kata_node import PROGRAM_SECONDS, result_of
+from components.nodes.kata_node import PROGRAM_SECONDS
+from components.nodes.node_children import result_of
 from components.nodes.settings import Archive
 from nodekit.errors import NodeError
 from nodekit.rules import node_state

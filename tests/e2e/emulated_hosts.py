@@ -61,10 +61,10 @@ while True:
 """Accepts on a socket of this machine, which it inherits, and calls in the network namespace that it runs in."""
 
 
-def key_pair(passphrase: str | None = None) -> tuple[str, str]:
+def key_pair() -> tuple[str, str]:
     """A new ed25519 key: private in OpenSSH form, and public as in authorized_keys."""
     key = asyncssh.generate_private_key("ssh-ed25519")
-    return key.export_private_key(passphrase=passphrase).decode(), key.export_public_key().decode().strip()
+    return key.export_private_key().decode(), key.export_public_key().decode().strip()
 
 
 def start_sshd(node: DebianNode, port: int, user: str) -> tuple[str, str]:

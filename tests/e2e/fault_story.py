@@ -24,7 +24,7 @@ STRIKE_SECONDS = 120
 """Bound on a fault's own work, such as starting the host again; the next run begins after it."""
 HOSTS = "127.0.0.1 localhost\n127.0.0.1 packages.test\n127.0.0.1 archive.test\n"
 SHORTER: dict[str, tuple[str, str]] = {
-    "components/nodes/kata_node.py": ("DIALS, DIAL_SECONDS = 60, 15", "DIALS, DIAL_SECONDS = 4, 5"),
+    "components/nodes/node_connection.py": ("DIALS, DIAL_SECONDS = 60, 15", "DIALS, DIAL_SECONDS = 4, 5"),
     "components/nodes/node_states.py": ('"docker": 2400', '"docker": 90'),
     "nodekit/commands/docker.py": ("LOCK_SECONDS = 300", "LOCK_SECONDS = 15"),
     "nodekit/commands/kata.py": ("LOCK_TIMEOUT = 300.0", "LOCK_TIMEOUT = 15.0"),

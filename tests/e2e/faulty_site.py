@@ -1,7 +1,7 @@
 """A site of packages and archives that fails on request: what it serves, and how, is changed while it runs.
 
 Run as a program, in the network of the node that it serves: `python faulty_site.py FOLDER PORT`. It reads FOLDER/faults.json at
-each request and appends to FOLDER/struck what it has spoilt.
+each request.
 """
 
 import hashlib
@@ -40,8 +40,6 @@ class Handler(SimpleHTTPRequestHandler):
         if not kind:
             super().do_GET()
             return
-        with (folder / "struck").open("a") as struck:
-            struck.write(f"{kind} {self.path}\n")
         self.close_connection = True
         if kind == "late":
             time.sleep(LATE_SECONDS)
@@ -100,13 +98,8 @@ class FaultySite:
 
     def faults(self, faults: dict[str, str]) -> None:
         """Spoil these from now on, and nothing else."""
-        (self.folder / "struck").write_text("")
         (self.folder / "new").write_text(json.dumps(faults))
         (self.folder / "new").rename(self.folder / "faults.json")
-
-    def struck(self) -> str:
-        """What it has spoilt since."""
-        return (self.folder / "struck").read_text()
 
     @contextmanager
     def running(self, network: int, port: int) -> Iterator[None]:

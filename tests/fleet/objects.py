@@ -6,7 +6,7 @@ from typing import Any
 
 from fleet import cluster_objects
 from fleet.cluster_objects import ClusterObject
-from fleet.hosts import SECRET
+from review.documents import SIGNATURE, SIGNED_SECRET
 
 TYPES = "urn:pulumi:s::kata-nodes::"
 PROVIDER = f"{TYPES}pulumi:providers:kubernetes::cluster"
@@ -16,7 +16,7 @@ OWN = {"manager": "pulumi-kubernetes", "operation": "Update", "time": "2026-11-2
 
 def secret(value: object) -> dict[str, str]:
     """A secret in a state."""
-    return {SECRET[0]: SECRET[1], "plaintext": json.dumps(value)}
+    return {SIGNATURE: SIGNED_SECRET, "plaintext": json.dumps(value)}
 
 
 def resource(

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 
 from fleet import pairs
 from fleet.__main__ import app
-from fleet.hosts import SECRET
 from fleet.measure import MOST, Measured
 from fleet.report import build, command, html, markdown, summary, view
 from fleet.report.document import Fleet, Report, as_json
@@ -40,6 +39,7 @@ from nodekit.rules.proof.ladder import judge
 from nodekit.rules.proof.sandboxes import SANDBOXES
 from nodekit.rules.text import printable
 from nodekit.scripts import script
+from review.documents import SIGNATURE, SIGNED_SECRET
 from stacks.checklist import checklist
 from tests.e2e.checkout import REPOSITORY
 from tests.fleet import samples
@@ -294,7 +294,7 @@ def test_nodes_that_the_stack_has_no_proof_of_are_named_in_its_document(monkeypa
 
 @pytest.mark.parametrize("plaintext", ["no JSON", 5, "[" * 100_000])
 def test_outputs_that_somebody_edited_cost_the_other_stacks_no_report(monkeypatch: pytest.MonkeyPatch, plaintext: Any) -> None:
-    secret = {SECRET[0]: SECRET[1], "plaintext": plaintext}
+    secret = {SIGNATURE: SIGNED_SECRET, "plaintext": plaintext}
     stack = {"urn": "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s", "type": "pulumi:pulumi:Stack", "outputs": {"checklist": secret}}
     monkeypatch.setattr(command.engine, "deployment", lambda name: {"resources": [stack] if name == "edited" else []})
     document, is_unreadable = command.of_many(["edited", "other"], lambda _: Answers([], []))

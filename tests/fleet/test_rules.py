@@ -33,6 +33,7 @@ from plugins.command import connections, remote
 from plugins.command.connections import DialError
 from plugins.command.errors import CommandError
 from plugins.command.output import Output
+from review.documents import SIGNATURE, SIGNED_SECRET
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "ssh-ed25519 AAAA"
@@ -50,7 +51,7 @@ PROVE = {"verb": "prove", "bootId": "b", "userNamespaces": 7}
 
 def secret(value: object) -> dict[str, str]:
     """As `pulumi stack export --show-secrets` writes it."""
-    return {hosts.SECRET[0]: hosts.SECRET[1], "plaintext": json.dumps(value)}
+    return {SIGNATURE: SIGNED_SECRET, "plaintext": json.dumps(value)}
 
 
 def steps(**others: Any) -> str:
@@ -76,7 +77,14 @@ def deployment(converge: str | None = None, **fields: Any) -> dict[str, Any]:
         inputs = {"connection": connection, "create": f"{which} # run {RUN}", "stdin": text, "triggers": [KEY]}
         printed = {"converge": {"verb": "converge", "run": RUN}, "proof": PROVE}
         outputs = {"stdout": json.dumps(printed[which])} if which in printed else {}
-        resource = {"urn": f"{urn}-{which}", "type": hosts.COMMAND, "parent": urn, "inputs": inputs, "outputs": outputs, **fields}
+        resource = {
+            "urn": f"{urn}-{which}",
+            "type": "command:remote:Command",
+            "parent": urn,
+            "inputs": inputs,
+            "outputs": outputs,
+            **fields,
+        }
         resources.append(resource)
     return {"resources": resources}
 
@@ -184,7 +192,7 @@ def test_a_node_whose_resource_was_taken_out_for_another_which_failed_is_cured_b
 def test_a_state_of_the_version_with_a_command_for_each_step_is_refused_with_what_to_do(former: str) -> None:
     state = deployment()
     urn = state["resources"][0]["urn"]
-    state["resources"].append({"urn": f"{urn}-{former}", "type": hosts.COMMAND, "parent": urn, "inputs": {}})
+    state["resources"].append({"urn": f"{urn}-{former}", "type": "command:remote:Command", "parent": urn, "inputs": {}})
     assert hosts.of(state)[0].differences == (), "an upgrade whose end is left"
     state["resources"] = [resource for resource in state["resources"] if not resource["urn"].endswith("-converge")]
     with pytest.raises(FleetError, match=r"earlier version of this program\. Run `pulumi up`"):
@@ -700,22 +708,24 @@ DPKG = """2026-11-26 10:00:01 upgrade docker-ce:amd64 5:28 5:27
 
 
 def test_who_changed_a_package_is_told_by_apts_log_and_by_dpkgs_where_apt_was_not_used() -> None:
-    assert package_history(APT, DPKG, ["docker-ce"], last=3) == [
+    changes = [
         "2026-11-26 10:00:00: downgrade docker-ce (5:28, 5:27): apt-get install docker-ce=5:27, run by admin (1000)",
         "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root",
         "2026-11-26 12:30:00: upgrade docker-ce (5:28, 5:29) by dpkg, without apt",
     ]
+    assert package_history(APT, DPKG, ["docker-ce"]) == changes[1:]
+    assert package_history(APT, DPKG.partition("\n")[0], ["docker-ce"]) == changes[:2]
     assert package_history(APT, "", ["docker-ce-cli"])[0].endswith("run by admin (1000)")
     assert package_history("", "", ["docker-ce"]) == []
 
 
 def test_what_an_apt_did_that_was_killed_or_whose_log_is_gone_is_not_called_done_without_apt() -> None:
     killed = APT.replace("End-Date: 2026-11-26  11:00:05\n", "")
-    assert package_history(killed, "2026-11-26 11:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=1) == [
+    assert package_history(killed, "2026-11-26 11:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"])[1:] == [
         "2026-11-26 11:00:00: upgrade docker-ce (5:27, 5:28): /usr/bin/unattended-upgrade, run by root"
     ]
-    for rotated in ("", APT):
-        (change,) = package_history(rotated, "2026-11-25 09:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"], last=9)[:1]
+    for rotated in ("", APT.split("\n\n")[0]):
+        (change,) = package_history(rotated, "2026-11-25 09:00:01 upgrade docker-ce:amd64 5:27 5:28\n", ["docker-ce"])[:1]
         assert change.endswith("upgrade docker-ce (5:27, 5:28) by dpkg, of a time for which apt's log is not there")
 
 

@@ -47,9 +47,9 @@ def damaged_bytes(*genuine: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(broken(), broken(), broken(), st.binary(max_size=300))
 
 
-def values(leaves: st.SearchStrategy[object] | None = None) -> st.SearchStrategy[object]:
+def values() -> st.SearchStrategy[object]:
     """Any value that JSON can hold."""
-    scalar = leaves or st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
+    scalar: st.SearchStrategy[object] = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
     return st.recursive(
         scalar,
         lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=12), inner, max_size=4)),

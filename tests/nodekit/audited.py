@@ -21,7 +21,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Trace:
-    """Writes a line for each effect or point, except for what happens in `private`, the program's own folder."""
+    """Writes a line for each effect or point, except for what happens in `state`, the program's own folder."""
 
     def __init__(self, file: str, root: Path) -> None:
         self.handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

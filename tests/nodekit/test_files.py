@@ -47,8 +47,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def change_all(root: Path, name: str = "t") -> None:
-    with Transaction(root, name) as change:
+def change_all(root: Path) -> None:
+    with Transaction(root, "t") as change:
         assert change.write("/etc/plain", b"ours")
         assert change.write("/etc/link", b"ours too")
         assert change.write("/opt/new/deep/file", b"made", 0o600)

@@ -641,7 +641,7 @@ def test_a_runtime_that_runs_with_another_file_than_its_unit_s_is_not_taken_for_
 def test_crio_of_its_own_packages_has_no_main_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = node(root, monkeypatch, "cri-o")
     put(root, f"{crio_config.FOLDER}/10-crio.conf", '[crio.runtime]\ndefault_runtime = "crun"\n')
-    assert host.kata()["handler"]["file"] == crio_config.DROP_IN  # type: ignore[index]
+    assert host.kata()["handler"]["file"] == f"{crio_config.FOLDER}/{crio_config.DROP_IN}"  # type: ignore[index]
     assert "kata-qemu" in host.programs.running() and host.lost() == []
 
 

@@ -205,9 +205,9 @@ IDLE, BUSY = sandbox(80, 200, 20, 10), sandbox(96, 1300, 130, 900, 14)
 DEFAULT, LOAD = Settings(2048, whole_in_pod=False), Load(1024, 1, 15.4)
 
 
-def reasons(text: str, idle: SandboxUse = IDLE, busy: SandboxUse = BUSY, known: Settings = DEFAULT) -> str:
+def reasons(text: str, known: Settings = DEFAULT) -> str:
     """The one reason that holds a text."""
-    (reason,) = [reason for reason in propose(idle, busy, known, LOAD).reasons if text in reason]
+    (reason,) = [reason for reason in propose(IDLE, BUSY, known, LOAD).reasons if text in reason]
     return reason
 
 

@@ -45,12 +45,18 @@ class Call:
     kept: str
 
 
-def walk(checkout: Path) -> Iterator[Call]:
-    """Every such call in the product below `checkout`."""
+def product(checkout: Path) -> Iterator[tuple[str, str]]:
+    """Name and source of every module of the product below `checkout`."""
     for file in sorted(checkout.rglob("*.py")):
         name = file.relative_to(checkout)
         if name.parts[0] not in ELSEWHERE and not any(part.startswith(".") for part in name.parts):
-            yield from calls(name.as_posix(), file.read_text(encoding="utf-8"))
+            yield name.as_posix(), file.read_text(encoding="utf-8")
+
+
+def walk(checkout: Path) -> Iterator[Call]:
+    """Every such call in the product below `checkout`."""
+    for name, source in product(checkout):
+        yield from calls(name, source)
 
 
 def calls(name: str, source: str) -> Iterator[Call]:

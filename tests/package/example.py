@@ -12,6 +12,13 @@ from tools import get
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def sdk(language: str, folder: Path) -> Path:
+    """The package's SDK for a language, as `pulumi package add` makes it where the language's official host is."""
+    schema = (REPOSITORY / "components" / "schema.json").read_bytes()
+    subprocess.run([str(get.path("sdkgen")), language, str(folder)], input=schema, check=True)
+    return folder
+
+
 class Example:
     """A copy of `examples/NAME` with a stack `test` of its own, and the package on PATH as its README says."""
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ELSEWHERE = ("bench", "examples", "tests", "tools")
-"""Folders that developers run, on their own machines and on what they pinned."""
+from tests.package.bounds import product
+
 CLEANING = ("harmless", "printable", "clean", "sentence", "as_json", "quote")
 """Calls whose result is harmless: nodekit.rules.text, the plugin's own, an error's sentence, JSON of kata-nodes."""
 LOGS = ("debug", "info", "warning", "warn", "error", "exception", "critical")
@@ -25,10 +25,8 @@ class ShowingCall:
 
 def walk(checkout: Path) -> Iterator[ShowingCall]:
     """Every such call in the product below `checkout`."""
-    for file in sorted(checkout.rglob("*.py")):
-        name = file.relative_to(checkout)
-        if name.parts[0] not in ELSEWHERE and not any(part.startswith(".") for part in name.parts):
-            yield from calls(name.as_posix(), file.read_text(encoding="utf-8"))
+    for name, source in product(checkout):
+        yield from calls(name, source)
 
 
 def calls(name: str, source: str) -> Iterator[ShowingCall]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 from components import package
 from tests.clusterkit.control_plane import HANGS, ControlPlane
 from tests.package.breaking import breaks
-from tests.package.example import REPOSITORY, Example
-from tools import get
+from tests.package.example import REPOSITORY, Example, sdk
 
 pytestmark = [pytest.mark.engine]
 
@@ -83,13 +81,6 @@ resources:
       gone: true
 """
 """Any resource with outputs stands for a machine; here it is the one whose schema is at hand."""
-
-
-def sdk(language: str, folder: Path) -> Path:
-    """The package's SDK for a language, as `pulumi package add` makes it where the language's official host is."""
-    schema = (REPOSITORY / "components" / "schema.json").read_bytes()
-    subprocess.run([str(get.path("sdkgen")), language, str(folder)], input=schema, check=True)
-    return folder
 
 
 def test_python_program_previews_a_node(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import string
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -11,7 +12,7 @@ import grimp
 import pytest
 
 from nodekit import errors
-from nodekit.errors import NodeError, placeholders, remedy_for
+from nodekit.errors import NodeError, remedy_for
 from nodekit.failures import Failure
 from review.catalogue import KNOWN, ROOMS
 
@@ -128,6 +129,11 @@ def test_no_room_can_change_what_another_reports(monkeypatch: pytest.MonkeyPatch
         errors.add({}, {"bad-input": {"stdin": "Another remedy"}})
     errors.add({"new": Failure("A cause.", "Do {this}")}, {"new": {"other": "Do that"}})
     assert remedy_for("new", this="it") == "Do it" and remedy_for("new", "other") == "Do that"
+
+
+def placeholders(remedy: str) -> set[str]:
+    """The names of the values that a remedy shows."""
+    return {name for _, name, _, _ in string.Formatter().parse(remedy) if name}
 
 
 def test_every_place_gives_its_remedy_the_values_that_it_shows_and_no_others() -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.package.example import REPOSITORY
-from tools import get
+from tests.package.example import REPOSITORY, sdk
 
 # mypy reads the whole SDK of a cloud, and a compiler as much: minutes each.
 pytestmark = [pytest.mark.engine, pytest.mark.nightly, pytest.mark.timeout(1800)]
@@ -41,13 +40,6 @@ def run(*argv: str, cwd: Path, ok: bool = True, **options: Any) -> str:
     )
     assert (result.returncode == 0) == ok, result.stdout
     return result.stdout
-
-
-def sdk(language: str, folder: Path) -> Path:
-    """The package's own SDK."""
-    schema = (REPOSITORY / "components" / "schema.json").read_bytes()
-    subprocess.run([str(get.path("sdkgen")), language, str(folder)], input=schema, check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
 from components.children import LEFT_ALONE
-from components.nodes.kata_node import connection_of
+from components.nodes.node_connection import connection_of
 connection = connection_of(
-    {{"address": "127.0.0.1", "port": {port}, "user": {user!r}, "host_key": {host_key!r}, "private_key": {private_key!r}}}
+    {{"address": "127.0.0.1", "port": {port}, "user": {user!r}, "host_key": {host_key!r}, "private_key": {private_key!r}}},
+    False,
 ).apply(lambda known: {{**known, "dialErrorLimit": 0}})
 class Component(pulumi.ComponentResource):
     def __init__(self):

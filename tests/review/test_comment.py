@@ -59,9 +59,9 @@ def child(
     return step(op, "command:remote:Command", f"{name}-{verb}", old, new, parent=parent, **fields)
 
 
-def of_node(verb: str, name: str = "a") -> dict[str, Any]:
+def of_node(verb: str) -> dict[str, Any]:
     """What a step of one of a node's commands is about."""
-    return {"kind": "command:remote:Command", "name": f"{name}-{verb}", "parent": f"kata-nodes:index:KataNode::{name}"}
+    return {"kind": "command:remote:Command", "name": f"a-{verb}", "parent": "kata-nodes:index:KataNode::a"}
 
 
 def converging(before: str = "#!/bin/sh\n", **steps: Any) -> dict[str, Any]:

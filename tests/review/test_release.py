@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components import package
-from tests.review.conftest import GitHub
+from tests.review.conftest import GitHub, git
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +27,6 @@ FILES = (
     "CHANGELOG.md",
     "tests/package/released/schema.json",
 )
-
-
-def git(folder: Path, *argv: str) -> None:
-    subprocess.run(
-        ["git", "-c", "user.name=n", "-c", "user.email=n@example.org", *argv], cwd=folder, check=True, capture_output=True
-    )
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from local import cluster
 from review import comment
 from stacks.model import load
 from tests.e2e.checkout import REPOSITORY, Checkout
-from tests.review.conftest import GitHub
+from tests.review.conftest import GitHub, git
 from tests.serving import running
 from tools import get
 
@@ -42,12 +42,6 @@ def script(folder: Path, name: str, *argv: object, ok: bool = True, **variables:
     print(result.stdout)
     assert (result.returncode == 0) == ok, result.stdout
     return result.stdout
-
-
-def git(folder: Path, *argv: str) -> None:
-    """Run git there, as nobody in particular."""
-    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *identity, *argv], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

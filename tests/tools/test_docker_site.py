@@ -26,7 +26,7 @@ def repository(vendors: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     versions = [
         (name, f"5:{origin.release}-{origin.suffix}", origin.suite)
         for origin in docker_site.ORIGINS
-        for name in docker_site.NAMES
+        for name in docker_site.PACKAGES
     ]
     newer = ("docker-ce", "5:99.0.0-1~debian.13~trixie", packages.SUITE)
     for name, version, suite in (*versions, newer, (*docker_site.CONTAINERD, packages.SUITE)):
@@ -35,7 +35,7 @@ def repository(vendors: Sites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             Package(name, version, name, texts=content), tmp_path / "made" / suite, tmp_path / "work"
         )
         suites.setdefault(suite, []).append(package)
-    monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))
+    monkeypatch.setattr(docker_site, "DOCKER_FINGERPRINT", vendors.docker(suites))
     return vendors
 
 
@@ -61,7 +61,7 @@ def test_both_releases_are_docker_s_own_packages(repository: Sites, tmp_path: Pa
     """What nodes of stack local are served is what Docker published: the bytes, for Debian 12's release all but the version."""
     releases = docker_site.releases()
     assert [release.release for release in releases] == ["28.5.2", "27.5.1"]
-    for name in docker_site.NAMES:
+    for name in docker_site.PACKAGES:
         assert f"/dists/trixie/pool/stable/amd64/{name}_28.5.2-" in " ".join(repository.requests)
         assert f"/dists/bookworm/pool/stable/amd64/{name}_27.5.1-" in " ".join(repository.requests)
     (tmp_path / "site").mkdir()
@@ -100,7 +100,7 @@ def test_index_that_is_changed_is_refused(repository: Sites) -> None:
 def test_list_that_docker_did_not_sign_is_refused(repository: Sites) -> None:
     release = repository.folder / DOCKER / "dists/trixie/InRelease"
     release.write_text(release.read_text().replace("SHA256:", "SHA224:", 1))
-    assert f"has no valid signature of Docker's key {docker_site.FINGERPRINT}" in refused()
+    assert f"has no valid signature of Docker's key {docker_site.DOCKER_FINGERPRINT}" in refused()
 
 
 def test_list_without_a_signature_is_refused(repository: Sites) -> None:
@@ -112,7 +112,7 @@ def test_list_without_a_signature_is_refused(repository: Sites) -> None:
 def test_repository_signed_by_another_key_is_refused(repository: Sites) -> None:
     other = repository.sign_docker()
     sentence = refused()
-    assert f"is {other}, and Docker's is {docker_site.FINGERPRINT}" in sentence
+    assert f"is {other}, and Docker's is {docker_site.DOCKER_FINGERPRINT}" in sentence
 
 
 def test_page_in_place_of_the_key_is_refused(repository: Sites) -> None:
@@ -203,7 +203,7 @@ def test_node_image_holds_the_docker_that_the_repository_published(
             suites.setdefault(origin.suite, []).append(archive)
     containerd = replace(packages.containerd_package(), version=docker_site.CONTAINERD[1])
     suites[packages.SUITE].append(packages.build_package(containerd, tmp_path / "made" / packages.SUITE, tmp_path / "work"))
-    monkeypatch.setattr(docker_site, "FINGERPRINT", vendors.docker(suites))
+    monkeypatch.setattr(docker_site, "DOCKER_FINGERPRINT", vendors.docker(suites))
     vendors.etcd()
     vendors.kubernetes("kube-apiserver")
     parts = local.parts()

@@ -131,7 +131,7 @@ def test_set_up_with_a_damaged_archive_fails_the_shell(clone: Clone, shell: str)
     clone.release()
     archive = clone.vendors.pulumi()
     archive.write_bytes(archive.read_bytes() + b"more")
-    assert "is published" in failed(clone, shell)
+    assert "-checksums.txt says" in failed(clone, shell)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -54,7 +54,7 @@ def test_second_run_asks_no_site(vendors: Sites) -> None:
 def test_damaged_archive_is_refused(vendors: Sites) -> None:
     archive = vendors.pulumi()
     archive.write_bytes(archive.read_bytes()[:-9] + b"!!!!!!!!!")
-    assert "is published. Run the command again" in refused("pulumi")
+    assert "-checksums.txt says" in refused("pulumi")
 
 
 def test_truncated_archive_is_refused(vendors: Sites, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from bench.fleet.hosts import Fleet, Host
 
 CONVERGE, CHECK, CHANGE = "converge", "check", "change"
-JOBS = (CONVERGE, CHECK, CHANGE)
-"""First converge of fresh hosts, a check of hosts that nobody changed, and one changed parameter."""
+"""The jobs: first converge of fresh hosts, a check of hosts that nobody changed, and one changed parameter."""
 BASE = "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 user_namespace.enable=1"
 """The guest's parameters but for the one that changes: those of the archive, and the seed."""
 

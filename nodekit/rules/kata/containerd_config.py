@@ -11,7 +11,6 @@ from nodekit.rules.kata import kata_config
 from nodekit.rules.kata.kata_launchers import CRI_PLUGINS, imports
 from nodekit.rules.text import printable
 
-MAIN = "/etc/containerd/config.toml"
 DROP_IN = "60-kata-nodes.toml"
 """Our file where containerd imports a folder: after those of packages, before what an administrator numbers from 70 on."""
 IMPORTS = 'imports = ["/etc/containerd/conf.d/*.toml"]\n'

@@ -9,8 +9,7 @@ from nodekit.rules.kata.containerd_config import File, Handler, Registered
 MAIN = "/etc/crio/crio.conf"
 FOLDER = "/etc/crio/crio.conf.d"
 """Every file in it is read after the main file, in name order (crio.conf(5), crio.conf.d(5))."""
-DROP_IN_NAME = "60-kata-nodes.conf"
-DROP_IN = f"{FOLDER}/{DROP_IN_NAME}"
+DROP_IN = "60-kata-nodes.conf"
 VARIABLES = {"config": "CONTAINER_CONFIG", "config-dir": "CONTAINER_CONFIG_DIR"}
 """Option -> the variable of the environment that stands for it (CRI-O, `internal/criocli/criocli.go`)."""
 RUNTIME_ROOT = "/run/vc"

@@ -19,7 +19,7 @@ def of_guest(configured: object, runtime: str) -> int:
     return configured if isinstance(configured, int) and configured >= minimum else DEFAULT_MIB[runtime]
 
 
-def most_of_guest(total_mib: int, maximum_mib: int = 0, offset_mib: int = 0) -> int:
+def most_of_guest(total_mib: int, maximum_mib: int, offset_mib: int) -> int:
     """Memory in MiB that the Go runtime lets a guest of QEMU grow to, from `default_maxmemory` and `memory_offset`.
 
     Kata adds room for an image that is mapped like memory (3.2 to 4.1: `config.go`, `defaultMaxMemSz`; `qemu.go`,
@@ -28,7 +28,7 @@ def most_of_guest(total_mib: int, maximum_mib: int = 0, offset_mib: int = 0) -> 
     return min(maximum_mib or total_mib, total_mib) + IMAGE_MIB + offset_mib
 
 
-def refuse_too_little(node: str, total_mib: int, guest_mib: int, offset_mib: int = 0) -> None:
+def refuse_too_little(node: str, total_mib: int, guest_mib: int, offset_mib: int) -> None:
     """Raise NodeError `node-memory-too-small` where QEMU would not start a guest of Kata's Go runtime, however much is free.
 
     QEMU wants the most that a guest may grow to (`most_of_guest`) to be at least what the guest starts with: "maximum memory size

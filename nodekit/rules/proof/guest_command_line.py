@@ -1,4 +1,4 @@
-"""Compose the command line with which Kata boots a guest, so that a proof boots the same, and say how much of it is Kata's."""
+"""Compose the command line with which Kata boots a guest, so that a proof boots the same."""
 
 import math
 from collections.abc import Mapping
@@ -109,17 +109,3 @@ def compose(table: Table, kernel_params: str, *, runtime: str, hypervisor: str, 
             f"{len(before) + len(behind)} are Kata's own, {len(kernel_params.encode())} stand in kernel_params",
         )
     return line
-
-
-def kata_reserved_bytes() -> int:
-    """Bytes to keep free for Kata and for a proof when kernel_params is composed: the longest command line that Kata's
-    runtimes make without debug settings on a node of any size, with the spaces between."""
-    table = {"image": "image", "rootfs_type": "ext4", "enable_iommu": True, "vm_rootfs_driver": "virtio-pmem"}
-    longest = max(
-        len(compose(table, "", runtime=runtime, hypervisor=hypervisor, cpus=MAX_VCPUS, first_process="/kata-nodes/init"))
-        for runtime in ("go", "rust")
-        for hypervisor in ("qemu", "firecracker")
-    )
-    # What an [agent.kata] table adds: a pipe of at most 1 MiB (fs.pipe-max-size), bounds of at most 9999 seconds.
-    agent = "agent.container_pipe_size=1048576 agent.cdh_api_timeout=9999 agent.launch_process_timeout=9999"
-    return longest + 1 + len(agent) + 1

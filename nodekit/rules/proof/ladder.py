@@ -32,6 +32,8 @@ VARIABLES = tuple(f"KATA_NODES_{name}" for name in ("NETWORK", "NAME", "SECONDS"
 """Variables of ladder.sh that need not be set. A container is given all of them, empty where they have no value: one that its
 image sets would otherwise be read, such as the command that is to take the rights away: `true` would pass for any sandbox."""
 
+BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What /proc/sys/kernel/random/boot_id reads."""
 _LINE = re.compile(r"rung=([a-z-]{1,40}) status=(ok|fail|absent) value=([!-~]*) detail=([!-~]*)(?: at=([0-9]{1,9}\.[0-9]{2}))?")
 
 
@@ -149,7 +151,7 @@ def _boot_id(read: Reading, node_boot_id: str) -> Finding:
             "the boot id is the node's own, so this ran on the node's kernel and in no guest",
             remedy_for("proof-not-a-guest"),
         )
-    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", read.value):
+    if not BOOT_ID.fullmatch(read.value):
         return (False, "proof-not-a-guest", "no boot id could be read", remedy_for("proof-not-a-guest", "proc"))
     return FINE
 
