@@ -396,6 +396,7 @@ CATALOGUE: dict[str, Failure] = {
         "The runtime did not start the container of the proof, or it ended before the ladder.",
         cases={
             "time": "Raise verification.timeoutSeconds, or run the same image by hand on the node",
+            "logged": "Correct what Kata's log names ('journalctl -t kata' on the node has all of it), then run again",
             "noisy": (
                 "Use an image whose sh prints nothing of its own; see what it does: docker run --rm --runtime {runtime} IMAGE"
             ),

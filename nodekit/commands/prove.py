@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
 from nodekit.host import docker, initramfs, kata_archive, proofs
-from nodekit.host.container import climb, own_image
+from nodekit.host.container import climb, kata_log, own_image
 from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.kata import Effective, effective, shim_folders
 from nodekit.host.kata_start import refuse_what_kata_refuses
@@ -23,7 +23,7 @@ from nodekit.rules.kata.kata_config import KEY
 from nodekit.rules.kata.kata_layout import INSTALL_FOLDER, SHIM, release_shim
 from nodekit.rules.node_state import RUNTIME_NAME, ProveState
 from nodekit.rules.proof.capabilities import CAPABILITIES
-from nodekit.rules.proof.console import SHOWN, Explanation, agent_silent, explain_docker, known_fault
+from nodekit.rules.proof.console import SHOWN, Explanation, agent_silent, errors_logged, explain_docker, known_fault
 from nodekit.rules.proof.guest_command_line import boot_cpus, compose
 from nodekit.rules.proof.ladder import SLOW, Verdict, judge, ran_before
 from nodekit.rules.text import printable
@@ -307,7 +307,7 @@ def patiently(proof: Proof, nonce: str, image: str, network: bool, seconds: floa
 
 def started(proof: Proof, nonce: str, image: str, network: bool, seconds: float) -> Finished:
     """How the ladder's container ended; raises NodeError `proof-container-failed` for one without an end."""
-    capabilities = CAPABILITIES if proof.sandbox else ()
+    capabilities, began = CAPABILITIES if proof.sandbox else (), time.time()
     try:
         return climb(nonce, RUNTIME_NAME, image, network=network, capabilities=capabilities, seconds=seconds)
     except NodeError as error:
@@ -321,11 +321,11 @@ def started(proof: Proof, nonce: str, image: str, network: bool, seconds: float)
             ) from None
         if error.code != "command-timeout":
             raise
-        raise NodeError(
-            "proof-container-failed",
-            f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not end within {math.ceil(seconds)} s",
-            "time",
-        ) from None
+        late = f"Node {proof.node}: the container of runtime {RUNTIME_NAME} did not end within {math.ceil(seconds)} s"
+        # The Go shim of 3.32.0 waits without end where QEMU has ended before the guest ran, as without its virtiofsd.
+        if logged := errors_logged(kata_log(began)):
+            raise NodeError("proof-container-failed", f"{late}; Kata's log: {logged}", "logged") from None
+        raise NodeError("proof-container-failed", late, "time") from None
 
 
 def own_console(proof: Proof) -> Explanation | None:

@@ -89,6 +89,18 @@ def _archive(content: bytes) -> IO[bytes]:
     return file
 
 
+def kata_log(since: float) -> str:
+    """The errors that Kata's shim has logged since that time, in seconds of the epoch; empty where the node keeps no journal.
+
+    Both shims write to the journal as `kata` (Go, `containerd-shim-v2/service.go`; Rust, `crates/shim/src/logger.rs`).
+    """
+    errors = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--identifier=kata", "--priority=err", "--lines=50"]
+    try:
+        return run([*errors, f"--since=@{int(since)}"], timeout=20, check=False).stdout
+    except NodeError:
+        return ""
+
+
 @contextmanager
 def own_image(nonce: str, sandbox: str | None) -> Iterator[str]:
     """The name of an image that Docker makes from this node's own files, without a registry; it is gone afterwards.

@@ -103,6 +103,7 @@ def test_lost_base_parameters_are_named() -> None:
             "/run/kata-containers/3557/rootfs, with error: ENOENT: No such file or directory: unknown.",
             "does not see the container's files",
         ),
+        ("failed to create shim task: type with url runtimeoptions.v1.Options: not found: unknown.", "knows no ConfigPath"),
         ("fork/exec /opt/virtiofsd: no such file or directory", "a program that Kata's configuration names"),
         ('toml: line 3 (last key "x"): expected value', "cannot read its configuration"),
         ("Error response from daemon: unknown or invalid runtime name: kata", "does not know the runtime"),

@@ -19,6 +19,7 @@ from nodekit.errors import NodeError
 from nodekit.host import guest, initramfs, proofs
 from nodekit.host.guest import Plan, boot, boot_patiently, new_nonce
 from nodekit.host.initramfs import cpio, folder, link, program
+from nodekit.host.kata import effective
 from nodekit.rules.proof.console import explain
 from nodekit.rules.proof.ladder import Verdict, judge
 from tests.nodekit.docker_node import Daemon
@@ -353,6 +354,41 @@ def test_a_guest_that_ends_before_its_agent_listens_is_named(
     with pytest.raises(NodeError) as caught:
         prove.run(desired(image="debian"), node)
     assert "ended by itself before Kata's agent listened" in caught.value.message and "vsock" in caught.value.remedy
+
+
+GO_SHIM_LOG = """\
+time="2026-11-30T16:17:15.143279928Z" level=error msg="Could not read qemu pid file" error="open /run/vc/vm/e9b6/pid: absent"
+time="2026-11-30T16:17:16.086434095Z" level=error msg="qemu-system-x86_64: -chardev socket,id=char-9b5d,path=/run/vc/vm/e9b6/\
+vhost-fs.sock: Failed to connect to '/run/vc/vm/e9b6/vhost-fs.sock': Connection refused" name=containerd-shim-v2 pid=4442
+"""
+"""What a genuine Kata 3.32.0 logged whose virtiofsd ended at once; its `docker run` never ended, nor did `docker rm`."""
+
+
+@pytest.mark.parametrize(
+    ("log", "words", "remedy"),
+    [
+        (GO_SHIM_LOG, "Could not read qemu pid file; qemu-system-x86_64: -chardev socket,id=char-9b5d", "journalctl -t kata"),
+        ("failed to launch qemu\n", "failed to launch qemu", "journalctl -t kata"),  # as the Rust shim writes
+        ("", "", "verification.timeoutSeconds"),
+    ],
+)
+def test_a_container_without_an_end_has_the_cause_that_katas_log_names(
+    node: Path, fake_docker: FakeDocker, log: str, words: str, remedy: str
+) -> None:
+    configuration = effective(node, runtime="go", hypervisor="qemu", config_path=None)
+    proof = prove.Proof("n1", "qemu", "go", [], "sandbox-runtime", configuration, node)
+    fake_docker({"kata": {}}, "exec sleep 60")
+    (node / "kata.log").write_text(log)
+    journalctl = node / "bin/journalctl"
+    journalctl.write_text(f'#!/bin/sh\necho "$@" >>{node}/asked-journal\ncat {node}/kata.log\n')
+    journalctl.chmod(0o755)
+    before = int(time.time())
+    with pytest.raises(NodeError) as caught:
+        prove.started(proof, "0" * 32, "debian", False, 1.0)
+    assert caught.value.code == "proof-container-failed" and "did not end within 1 s" in caught.value.message
+    assert words in caught.value.message and remedy in caught.value.remedy
+    argv = (node / "asked-journal").read_text().split()
+    assert "--identifier=kata" in argv and 0 <= int(argv[-1].removeprefix("--since=@")) - before < 60
 
 
 @pytest.fixture

@@ -169,6 +169,11 @@ KATA: tuple[tuple[str, str, str], ...] = (
         f"Link the shim (ln -s {_SHIM} /usr/local/bin/), or set kata.install, which installs and links it",
     ),
     (
+        r"type with url runtimeoptions\.v1\.Options: not found",
+        "what Docker starts as Kata's shim is none: it knows no ConfigPath",
+        _PUT_BACK,
+    ),
+    (
         r"failed to mount /run/kata-containers/shared/",
         "the guest does not see the container's files, as without a file system that it shares with the node",
         'Have shared_fs = "virtio-fs" in Kata\'s configuration, or a snapshotter of block devices where there is none',
@@ -266,6 +271,19 @@ DOCKER: tuple[tuple[str, str, str], ...] = (
     ),
 )
 """What Docker itself says -> cause and remedy, the first that fits."""
+
+
+LOG_MESSAGE = re.compile(r'\bmsg="((?:[^"\\]|\\.){0,4000})"')
+"""What a line of the Go shim's log says (logrus, TextFormatter); the Rust shim's lines are the message alone."""
+LOG_WORDS = 2
+"""How many of the last errors in Kata's log are shown."""
+
+
+def errors_logged(log: str) -> str:
+    """The last errors of Kata's own log in one line; empty without any."""
+    lines = [line for line in log[-MAX_READ:].splitlines() if line.strip()]
+    words = [match[1] if (match := LOG_MESSAGE.search(line)) else line for line in lines]
+    return "; ".join(printable(" ".join(each.split()), SHOWN) for each in [*dict.fromkeys(words)][-LOG_WORDS:])
 
 
 def explain_kata(text: str) -> Explanation | None:
