@@ -256,7 +256,7 @@ def _write(transaction: Transaction, state: KataState, merged: Merged) -> bool:
         additions = state.kernel_params
         _remember(transaction, merged, [*merged.known, *(parameter for parameter in additions if parameter not in merged.known)])
     with step(f"Writing kernel_params of [hypervisor.{state.hypervisor}] to {merged.target.file}"):
-        return transaction.write(merged.target.file, merged.content)
+        return transaction.write(merged.target.file, merged.content, is_own=merged.target.strategy == "drop-in")
 
 
 def _base_of_edited(root: Path, path: str, now: str) -> tuple[str, list[str]]:

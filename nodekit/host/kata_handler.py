@@ -290,7 +290,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
             with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
                 # What ours of an earlier run changed is no measure: it may be what is put right now.
                 before = None if journal.paths(root, JOURNAL) else _whole(runtime)
-                change.write(work.target.file, work.content)
+                change.write(work.target.file, work.content, is_own=work.target.strategy == "drop-in")
                 _refuse_unread(root, runtime, handler, work)
                 _refuse_changed(runtime, work, before)
             is_reread = unit is not None

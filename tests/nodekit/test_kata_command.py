@@ -242,6 +242,17 @@ def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_p
     assert tree(tmp_path) == {}
 
 
+def test_an_edit_that_other_settings_wrote_over_keeps_no_release_on_the_node(tmp_path: Path) -> None:
+    drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
+        kata.run(desired, tmp_path)
+        drop_in.write_text(drop_in.read_text().replace(SEED, f"{SEED} quiet"))
+        kata.run({**desired, "kernelParams": [SEED, ZERO]}, tmp_path)
+    assert restore.run({"node": "n"}, tmp_path)["kept"] == []
+    assert tree(tmp_path) == {}
+
+
 def test_new_archive_starts_from_its_own_parameters(tmp_path: Path) -> None:
     for version in ("3.32.0", "3.33.0"):
         with served(archive(version)) as (address, sha256):
