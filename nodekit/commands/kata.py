@@ -112,30 +112,47 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 def differences(state: KataState, root: Path) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
     archive = kata_releases.to_install(state.install, os.uname().machine)
-    if archive and (installed := kata_archive.installed(root)) != archive.sha256:
+    is_other = archive is not None and (installed := kata_archive.installed(root)) != archive.sha256
+    lacking = kata_archive.missing(root) if archive and not is_other else []
+    if archive and is_other:
+        kata_archive.refuse_foreign(root)
+        kata_archive.refuse_immovable(root)
         has = f"the archive with sha256 {installed}" if installed else "no Kata of this program"
         yield Difference("release", f"{kata_layout.INSTALL_FOLDER} holds {has}; the stack wants {archive.sha256}", "kata")
-    elif archive and (missing := kata_archive.missing(root)):
-        rest = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        message = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(missing[:SHOWN])}{rest}"
+    elif lacking:
+        rest = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        message = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(lacking[:SHOWN])}{rest}"
         yield Difference("release", message, "kata")
+    is_coming = is_other or bool(lacking)
+    if is_coming and _is_read_of_release(root, state, is_other=is_other):
+        return  # what is read, and all that follows from it, comes with the release
     if (shim := _release_shim(root, state.runtime)) is not None:
         link = files.look(root, files.resolve(root, SHIM_LINK, last=False))
         if (link.kind, link.target) != ("symlink", shim):
             yield Difference("file", f"{SHIM_LINK} does not lead to {shim}", "kata", SHIM_LINK)
     now = _effective(root, state)
-    kata_releases.refuse_another_version(state.node, now.version, state.version)
+    if not is_other:
+        kata_releases.refuse_another_version(state.node, now.version, state.version)
     merged = _merge(root, state, now)
     if merged.content is not None:
         message = f"Kata gives guests kernel_params {now.kernel_params!r}; the stack wants {merged.value!r}"
         content = files.read_bytes(root, merged.target.file)
         yield of_file("file", message, "kata", merged.target.file, merged.content, content)
-    if state.handler is not None:
+    if state.handler is not None and not (is_coming and now.shim is None):
         runtime = kata_handler.find(root, state.node, state.handler.runtime)
         lost = kata_handler.unregistered(root, state.node, runtime, _handler(root, state, state.handler, now))
         if lost is not None:
             message = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
             yield of_file("handler", message, "kata", *lost)
+
+
+def _is_read_of_release(root: Path, state: KataState, *, is_other: bool) -> bool:
+    """Whether the file that is read will be one of the release to come: of one that `is_other`, or a missing one of ours."""
+    if not kata.is_of_release(
+        root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path, version=state.version
+    ):
+        return False
+    return is_other or _chosen(root, state) is None
 
 
 def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
@@ -186,19 +203,20 @@ def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterato
 
 def _is_release_read(root: Path, state: KataState) -> bool:
     """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
+    choice = _chosen(root, state)
+    return choice is None or choice.resolved.startswith(f"{kata_archive.place(root)}/")
+
+
+def _chosen(root: Path, state: KataState) -> kata.Choice | None:
+    """The base file that is read now; None where there is none. Raises as `kata.chosen` else."""
     try:
-        choice = kata.chosen(
-            root,
-            runtime=state.runtime,
-            hypervisor=state.hypervisor,
-            config_path=state.config_path,
-            version=state.version,
+        return kata.chosen(
+            root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path, version=state.version
         )
     except NodeError as error:
         if error.code != "kata-not-found":
             raise
-        return True
-    return choice.resolved.startswith(f"{kata_archive.place(root)}/")
+        return None
 
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:

@@ -154,7 +154,42 @@ def chosen(
     (`manager.rs`, `load_config`), and there it counts even when it is empty. Raises NodeError `kata-not-found`,
     `kata-environment-refused` or `file-unreadable`.
     """
-    where = settings or root
+    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version)
+    for at, name in enumerate(names):
+        resolved = resolve(root, name)
+        content = read_bytes(root, resolved)
+        if content is not None and option:
+            return Choice(name, resolved, content, f"{option} names {name}", option)
+        if content is not None:
+            place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
+            return Choice(name, resolved, content, place, None)
+    dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
+    deployed = deploy_files(root)
+    hint = f"; kata-deploy has put {', '.join(deployed[:4])} here: name one with configPath" if deployed else ""
+    message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
+    if dangling:
+        message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
+    if option:
+        message = f"{option} names {names[0]}, which does not exist, so every guest would fail"
+    raise NodeError("kata-not-found", message, seen=hint)
+
+
+def is_of_release(root: Path, *, runtime: str, hypervisor: str, config_path: str | None, version: str | None) -> bool:
+    """Whether the file that the runtime reads is one of the release in /opt/kata; where there is none, whether it would be.
+
+    Raises as `chosen`, except for a file that is not there.
+    """
+    _, names = _named(root, root, runtime, hypervisor, config_path, version)
+    paths = [resolve(root, name) for name in names]
+    existing = [path for path in paths if os.path.lexists(root / path.lstrip("/"))][:1]
+    release = resolve(root, kata_layout.INSTALL_FOLDER)
+    return any(path.startswith(f"{release}/") for path in existing or paths)
+
+
+def _named(
+    root: Path, where: Path, runtime: str, hypervisor: str, config_path: str | None, version: str | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """The setting below `where` that names the base file, and that file; without one None, and the runtime's own list."""
     launcher = None
     with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
         launcher = _docker_launcher(where) or (None if config_path else _other_launcher(where, runtime, hypervisor))
@@ -175,27 +210,10 @@ def chosen(
         if launcher is not None and launcher.shim != kata_layout.SHIM and place == program:
             place += f", the shim of {launcher.name}"
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {place}") if variable.value else None
-    names = (option[0],) if option else listed
     if option and not option[0].startswith("/"):
         message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so what Kata reads is not known"
         raise NodeError("kata-not-found", message, seen="")
-    for at, name in enumerate(names):
-        resolved = resolve(root, name)
-        content = read_bytes(root, resolved)
-        if content is not None and option:
-            return Choice(name, resolved, content, f"{option[1]} names {name}", option[1])
-        if content is not None:
-            place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
-            return Choice(name, resolved, content, place, None)
-    dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
-    deployed = deploy_files(root)
-    hint = f"; kata-deploy has put {', '.join(deployed[:4])} here: name one with configPath" if deployed else ""
-    message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
-    if dangling:
-        message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
-    if option:
-        message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
-    raise NodeError("kata-not-found", message, seen=hint)
+    return (option[1], (option[0],)) if option else (None, listed)
 
 
 def _spelled(root: Path, resolved: str) -> str:

@@ -1,15 +1,19 @@
 """The verb `kata` in a throw-away root: what is read holds the parameters, everything else stays, and all of it can go again."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nodekit.commands import kata, restore
+from nodekit.commands import compare, kata, restore
 from nodekit.commands.kata import SHIM_LINK
 from nodekit.errors import NodeError
 from nodekit.host import files, journal
+from nodekit.host.inventory import Inventory
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK, MARKER
+from nodekit.rules.node_state import CompareState, KataState
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 
@@ -358,3 +362,49 @@ def test_a_release_of_a_marker_without_a_list_counts_as_whole(tmp_path: Path) ->
         kata.run(desired, tmp_path)
         put(tmp_path, f"/opt/kata/{MARKER}", f'{{"sha256": "{sha256}"}}')
         assert kata.run(desired, tmp_path)["changed"] is False
+
+
+IN_RELEASE = f"/{FOLDER}/configuration-qemu.toml"
+DAMAGES: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
+    "all of it": (lambda root: shutil.rmtree(root / "opt/kata"), "3.32.0", ["release"]),
+    "its configuration": (lambda root: (root / IN_RELEASE.lstrip("/")).unlink(), "3.32.0", ["release"]),
+    "its shim": (lambda root: (root / "opt/kata/bin/containerd-shim-kata-v2").unlink(), "3.32.0", ["release"]),
+    "its drop-in": (lambda root: shutil.rmtree(root / FOLDER / "config.d"), "3.32.0", ["file"]),
+    "nothing, and it is another one": (lambda root: None, "3.33.0", ["release"]),
+    "its syntax, and it is another one": (lambda root: (root / IN_RELEASE.lstrip("/")).write_text("x ="), "3.33.0", ["release"]),
+    "its syntax": (lambda root: (root / IN_RELEASE.lstrip("/")).write_text("x ="), "3.32.0", ["refused"]),
+    "its mark": (lambda root: (root / "opt/kata" / MARKER).unlink(), "3.32.0", ["refused"]),
+}
+"""What a release of ours has lost -> how, the release that the stack wants, and the kinds of differences."""
+
+
+@pytest.mark.parametrize("path", [None, IN_RELEASE], ids=["found", "named"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_check_of_a_damaged_release_foretells_what_the_verb_does(tmp_path: Path, damage: str, path: str | None) -> None:
+    spoil, version, kinds = DAMAGES[damage]
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    with served(archive()) as (address, sha256):
+        kata.run(state([SEED], install={"any": {"address": address, "sha256": sha256}}, configPath=path), tmp_path)
+    spoil(tmp_path)
+    with served(archive(version)) as (address, sha256):
+        desired = state([SEED], version=version, install={"any": {"address": address, "sha256": sha256}}, configPath=path)
+
+        def differing() -> list[str]:
+            check = CompareState(node="n", kata=KataState.read(desired))
+            return [difference.kind for difference in compare._differences(check, Inventory(tmp_path))]
+
+        assert differing() == kinds
+        if kinds == ["refused"]:
+            with pytest.raises(NodeError):
+                kata.run(desired, tmp_path)
+        else:
+            assert kata.run(desired, tmp_path)["changed"] is True
+            assert differing() == []
+
+
+def test_a_check_without_the_release_still_names_a_file_outside_it_that_is_gone(tmp_path: Path) -> None:
+    desired = state([], install={"any": {"address": "http://127.0.0.1:9/x", "sha256": "0" * 64}}, configPath="/srv/gone.toml")
+    with pytest.raises(NodeError) as caught:
+        list(kata.differences(KataState.read(desired), tmp_path))
+    assert caught.value.code == "kata-not-found"
