@@ -201,7 +201,7 @@ def _refuse_another_docker(target: Target, inventory: Inventory) -> None:
     judge, which knows what excludes what.
     """
     answer = inventory.dockerd
-    if answer.version is not None and not apt.package_states(DAEMONS, inventory.root):
+    if answer.version is not None and not {*DAEMONS} & {*inventory.packages}:
         raise NodeError(
             "docker-foreign",
             f"Node {target.node}: the Docker {answer.version} that answers at /{docker.SOCKET} is not one of apt's packages "
