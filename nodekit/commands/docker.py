@@ -226,6 +226,8 @@ def differences(state: DockerState, inventory: Inventory) -> Iterator[Difference
     if merged != text:
         message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
         yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
+        if not needed.install:  # the dockerd that is there is the one that reads it
+            docker.refuse_invalid(merged, _options(root))
     elif (wrong := docker.problem(inventory.dockerd, target.version, RUNTIME_NAME)) is not None:
         yield Difference("service", wrong, "docker")
 

@@ -196,6 +196,19 @@ def test_a_docker_that_could_not_start_again_is_not_stopped(
         assert tree(programs.root) == files_before
 
 
+def test_a_check_says_that_dockerd_would_not_start_with_what_somebody_wrote(tmp_path: Path) -> None:
+    """Lost if this fails: a check promises that an `up` puts a file right, and the `up` refuses it."""
+    programs = pinned(tmp_path)
+    (programs.root / "proc/sys/kernel/random").mkdir(parents=True)
+    (programs.root / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    (programs.root / "etc/docker/daemon.json").write_text('{"misspelt": true}')
+    ended = perform(programs.root, "compare", {"node": "n", "docker": STATE})
+    differences: list[dict[str, str]] = ended.document["differences"]  # type: ignore[assignment]
+    assert [difference["kind"] for difference in differences] == ["file", "refused"]
+    error: dict[str, str] = perform(programs.root, "docker", STATE).document["error"]  # type: ignore[assignment]
+    assert error["message"] in differences[1]["what"]
+
+
 def test_a_daemon_json_that_the_pinned_docker_does_not_know_is_refused_before_any_package_moves(tmp_path: Path) -> None:
     """Lost if this fails: dockerd does not start after the downgrade, and containers stop, for a key that was there before."""
     programs = lay_out(tmp_path / "root", NEW, FILES)
