@@ -262,6 +262,12 @@ def config_paths(records: dict[str, object]) -> Paths:
     return Paths(None if before is None else str(before), tuple(str(path) for path in record.get("ours", ())))
 
 
+def taken_back(root: Path) -> dict[str, str | None]:
+    """The ConfigPaths that `run` takes out of daemon.json where the settings name none, each with the one that it puts there."""
+    paths = config_paths(recorded(root, JOURNAL))
+    return dict.fromkeys(paths.ours, paths.before)
+
+
 def brought(records: dict[str, object]) -> dict[str, list[str]]:
     """The journal's record `BROUGHT_RECORD`."""
     record = records.get(BROUGHT_RECORD)

@@ -76,12 +76,14 @@ def effective(
     config_path: str | None,
     wanted_version: str | None = None,
     settings: Path | None = None,
+    taken_back: Mapping[str, str | None] | None = None,
 ) -> Effective:
     """Resolve and merge what the runtime reads.
 
     `config_path` is the ConfigPath that Docker's entry will have; without one, that of the entry on the machine counts.
     `wanted_version` is the release where the machine shows none, and `settings` the root folder whose daemon.json and units
-    count, when it is not `root` (a release that is unpacked, and not yet in its place). Raises NodeError `kata-not-found`,
+    count, when it is not `root` (a release that is unpacked, and not yet in its place). `taken_back` are ConfigPaths that
+    Docker's entry will not have any more, each with the one in its place. Raises NodeError `kata-not-found`,
     `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
     """
     if hypervisor not in kata_layout.HYPERVISORS:
@@ -96,6 +98,7 @@ def effective(
         config_path=config_path,
         version=installed or wanted_version,
         settings=settings,
+        taken_back=taken_back,
     )
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
@@ -125,6 +128,17 @@ def effective(
     )
 
 
+def written(root: Path, configuration: Effective, hypervisor: str, release: str | None) -> kata_layout.Written:
+    """Where `kernel_params` belong that are merged into this configuration; `release` as for `kata_layout.written_file`.
+
+    Raises NodeError `file-invalid` where they would count nowhere.
+    """
+    base = configuration.resolved_file
+    texts = {path: kata_config.decode(read_bytes(root, path) or b"", path) for path in (base, *configuration.drop_ins)}
+    setting = tuple(path for path in configuration.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
+    return kata_layout.written_file(base, texts[base], release, setting)
+
+
 def _other_file(root: Path, runtime: str, installed: str | None, hypervisor: str) -> str:
     """What to do when the file that is read is one of another hypervisor."""
     try:
@@ -146,15 +160,22 @@ def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) ->
 
 
 def chosen(
-    root: Path, *, runtime: str, hypervisor: str, config_path: str | None, version: str | None, settings: Path | None = None
+    root: Path,
+    *,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    settings: Path | None = None,
+    taken_back: Mapping[str, str | None] | None = None,
 ) -> Choice:
-    """The base file that the runtime reads; `settings` as for `effective`.
+    """The base file that the runtime reads; `settings` and `taken_back` as for `effective`.
 
     Go: ConfigPath, then KATA_CONF_FILE, then the list (`create.go`, `loadRuntimeConfig`). Rust: the environment comes first
     (`manager.rs`, `load_config`), and there it counts even when it is empty. Raises NodeError `kata-not-found`,
     `kata-environment-refused` or `file-unreadable`.
     """
-    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version)
+    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version, taken_back or {})
     for at, name in enumerate(names):
         resolved = resolve(root, name)
         content = read_bytes(root, resolved)
@@ -179,7 +200,7 @@ def is_of_release(root: Path, *, runtime: str, hypervisor: str, config_path: str
 
     Raises as `chosen`, except for a file that is not there.
     """
-    _, names = _named(root, root, runtime, hypervisor, config_path, version)
+    _, names = _named(root, root, runtime, hypervisor, config_path, version, {})
     paths = [resolve(root, name) for name in names]
     existing = [path for path in paths if os.path.lexists(root / path.lstrip("/"))][:1]
     release = resolve(root, kata_layout.INSTALL_FOLDER)
@@ -187,12 +208,18 @@ def is_of_release(root: Path, *, runtime: str, hypervisor: str, config_path: str
 
 
 def _named(
-    root: Path, where: Path, runtime: str, hypervisor: str, config_path: str | None, version: str | None
+    root: Path,
+    where: Path,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    taken_back: Mapping[str, str | None],
 ) -> tuple[str | None, tuple[str, ...]]:
     """The setting below `where` that names the base file, and that file; without one None, and the runtime's own list."""
     launcher = None
     with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
-        launcher = _docker_launcher(where) or (None if config_path else _other_launcher(where, runtime, hypervisor))
+        launcher = _docker_launcher(where, taken_back) or (None if config_path else _other_launcher(where, runtime, hypervisor))
     program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
     started = _started(where, program)[-1] if program else None
     listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, started)) if started else None)
@@ -222,9 +249,11 @@ def _spelled(root: Path, resolved: str) -> str:
     return kata_layout.INSTALL_FOLDER + resolved.removeprefix(release) if resolved.startswith(f"{release}/") else resolved
 
 
-def _docker_launcher(root: Path) -> Launcher | None:
+def _docker_launcher(root: Path, taken_back: Mapping[str, str | None]) -> Launcher | None:
     """Docker's runtime of our name, where it names a configuration file, or a shim that is there: perhaps a script with one."""
     launcher = _docker_runtime(root)
+    if launcher and launcher.config_path:
+        launcher = launcher._replace(config_path=taken_back.get(launcher.config_path, launcher.config_path))
     return launcher if launcher and (launcher.config_path or program_of(root, launcher.shim)) else None
 
 

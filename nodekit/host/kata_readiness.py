@@ -12,18 +12,19 @@ from nodekit.rules.node_state import KataSettings
 from nodekit.rules.text import public
 
 
-def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
+def refuse_unready(root: Path, node: str, settings: KataSettings, taken_back: Mapping[str, str | None]) -> str | None:
     """Refuse what the verb `kata` would fail on after Docker was changed; the QEMU of the Kata that is there, if that is its own.
 
-    Where no archive will be installed, Kata must be there and of the right release; otherwise the archive must be one for this
-    machine, reachable, and have room. A guest must fit into the node's memory. Raises NodeError as `kata.effective`,
-    `kata_releases`, `kata_archive`, `kata_download` and `guest_memory`.
+    Where no archive will be installed, Kata must be there, of the right release, and read our parameters; otherwise the archive
+    must be one for this machine, reachable, and have room. A guest must fit into the node's memory. `taken_back` as for
+    `kata.effective`. Raises NodeError as `kata.effective`, `kata.written`, `kata_releases`, `kata_archive`, `kata_download` and
+    `guest_memory`.
     """
     archive = kata_releases.to_install(settings.install, os.uname().machine)
     if archive is None:
-        return _hypervisor(root, node, settings)
+        return _hypervisor(root, node, settings, taken_back)
     if kata_archive.installed(root) == archive.sha256 and not kata_archive.missing(root):
-        return _hypervisor(root, node, settings)
+        return _hypervisor(root, node, settings, taken_back)
     from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
@@ -37,7 +38,7 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     return None
 
 
-def _hypervisor(root: Path, node: str, settings: KataSettings) -> str | None:
+def _hypervisor(root: Path, node: str, settings: KataSettings, taken_back: Mapping[str, str | None]) -> str | None:
     """The QEMU that the Kata on this node would start; None for another hypervisor, or when no program lies there."""
     effective = kata.effective(
         root,
@@ -45,8 +46,10 @@ def _hypervisor(root: Path, node: str, settings: KataSettings) -> str | None:
         hypervisor=settings.hypervisor,
         config_path=settings.config_path,
         wanted_version=settings.version,
+        taken_back=taken_back,
     )
     kata_releases.refuse_another_version(node, effective.version, settings.version)
+    kata.written(root, effective, settings.hypervisor, effective.version or settings.version)
     _memory(node, settings, effective.hypervisor)
     path = str(effective.hypervisor.get("path", ""))
     program = root / path.lstrip("/")
