@@ -25,8 +25,6 @@ LOCK_TIMEOUT = 300.0
 SHOWN = 5
 """Missing files of a release that are named."""
 SHIM_LINK = f"/usr/local/bin/{kata_layout.SHIM}"
-SNAPSHOTTERS = {"firecracker": "devmapper"}
-"""Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 
 
 class Merged(NamedTuple):
@@ -163,7 +161,13 @@ def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effe
             f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata.shim_folders(root))} nor in a release",
             "shim",
         )
-    return Handler(handler.name, now.shim, now.config_file, tuple(handler.pod_annotations), SNAPSHOTTERS.get(state.hypervisor))
+    return Handler(
+        handler.name,
+        now.shim,
+        now.config_file,
+        tuple(handler.pod_annotations),
+        containerd_config.SNAPSHOTTERS.get(state.hypervisor),
+    )
 
 
 @contextmanager

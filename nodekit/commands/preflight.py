@@ -45,7 +45,9 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_SECONDS):
         if state.handler is not None:
             containerd_config.check(state.handler.name, state.handler.pod_annotations)
-            kata_handler.find(root, node, state.handler.runtime)
+            runtime = kata_handler.find(root, node, state.handler.runtime)
+            snapshotter = containerd_config.SNAPSHOTTERS.get(state.kata.hypervisor) if state.kata else None
+            kata_handler.refuse_snapshotter(node, runtime, state.handler.name, snapshotter)
         own_qemu = refuse_unready(root, node, state.kata, taken_back(root)) if state.kata else None
         flag = virtualization.cpu_flag()
         required = needed(flag)

@@ -246,7 +246,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     """
     place = runtime.place
     known = _known(runtime, handler)
-    _refuse_snapshotter(node, runtime, handler)
+    refuse_snapshotter(node, runtime, handler.name, handler.snapshotter)
     if handler_registration.is_served(node, place.name, known, handler):
         assert known is not None
         if not known.keeps_devices:
@@ -294,14 +294,14 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     return Outcome(True, place.name, work.target.file, unit)
 
 
-def _refuse_snapshotter(node: str, runtime: Runtime, handler: Handler) -> None:
-    """Raise NodeError `snapshotter-missing` where the runtime cannot give the handler's pods the snapshotter that it needs."""
-    if not handler.snapshotter or runtime.place.name == "cri-o":
+def refuse_snapshotter(node: str, runtime: Runtime, handler: str, snapshotter: str | None) -> None:
+    """Raise NodeError `snapshotter-missing` where the runtime cannot give the handler's pods the snapshotter that they need."""
+    if not snapshotter or runtime.place.name == "cri-o":
         return
-    message = f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and"
+    message = f"Node {node}: the handler {handler} needs the snapshotter {snapshotter}, and"
     if not containerd_config.has_devmapper(runtime.files):
         raise NodeError("snapshotter-missing", f"{message} {runtime.main} gives it no pool (pool_name), so every pod would fail")
-    if not containerd_config.has_snapshotter_of_handler(runtime.files, runtime.release, handler.snapshotter):
+    if not containerd_config.has_snapshotter_of_handler(runtime.files, runtime.release, snapshotter):
         release = ".".join(map(str, runtime.release))
         raise NodeError(
             "snapshotter-missing",
@@ -315,7 +315,7 @@ def unregistered(root: Path, node: str, runtime: Runtime, handler: Handler) -> t
 
     Raises NodeError `handler-foreign`, `snapshotter-missing`, or as reading does.
     """
-    _refuse_snapshotter(node, runtime, handler)
+    refuse_snapshotter(node, runtime, handler.name, handler.snapshotter)
     if handler_registration.is_served(node, runtime.place.name, _known(runtime, handler), handler):
         return None
     work = _work(root, runtime, handler)

@@ -212,6 +212,14 @@ def test_a_file_that_the_settings_no_longer_name_may_be_gone(kernel: Path) -> No
     assert preflight.run(settings(kernel), kernel)["changed"] is True
 
 
+def test_firecracker_without_block_devices_is_refused_before_docker_is_touched(kernel: Path) -> None:
+    (kernel / "etc/k0s").mkdir()
+    (kernel / "etc/k0s/containerd.toml").write_text("version = 3\n")
+    handler = {"name": "kata-fc", "podAnnotations": []}
+    desired = {**settings(kernel, hypervisor="firecracker"), "handler": handler}
+    assert refused_untouched(kernel, desired).code == "snapshotter-missing"
+
+
 def test_an_archive_without_room_is_refused_before_it_is_downloaded(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = archive()
     with served(data) as (address, sha256):
