@@ -324,7 +324,7 @@ def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
     if launcher.config_path:
         return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
     program = program_of(root, launcher.shim)
-    variable = _in_scripts(root, program, kata_layout.ENVIRONMENT) if program else None
+    variable = in_scripts(root, program, kata_layout.ENVIRONMENT)[0] if program else None
     if variable is None or not variable.value:
         return None
     return variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}, the shim of {launcher.name}"
@@ -341,19 +341,29 @@ def _started(root: Path, program: str) -> list[str]:
     return programs
 
 
-def _in_scripts(root: Path, program: str, name: str) -> Variable | None:
-    """What a script in a shim's place sets a variable to; of several that start each other the last, whose value the shim has."""
-    for each in reversed(_started(root, program)):
-        value = kata_launchers.in_script(_script(root, each), name)
-        if value is not None:
-            return Variable(value, each)
-    return None
+def in_scripts(root: Path, program: str, name: str) -> tuple[Variable | None, list[Variable]]:
+    """What a script in a shim's place sets a variable to, and what it sets for itself alone.
+
+    Of several scripts that start each other the last counts, whose value the shim has. What a script does not export reaches the
+    shim only where the variable was in its own environment already.
+    """
+    result, alone = None, []
+    for each in _started(root, program):
+        text = _script(root, each)
+        value = kata_launchers.in_script(text, name)
+        if value is None:
+            continue
+        if kata_launchers.exports(text, name) or result or _shim_variable(root, name):
+            result = Variable(value, each)
+        else:
+            alone.append(Variable(value, each))
+    return result, alone
 
 
 def environment(root: Path, program: str | None) -> Variable | None:
     """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
     name = kata_layout.ENVIRONMENT
-    return (_in_scripts(root, program, name) if program else None) or _shim_variable(root, name)
+    return (in_scripts(root, program, name)[0] if program else None) or _shim_variable(root, name)
 
 
 def _shim_variable(root: Path, name: str) -> Variable | None:

@@ -181,6 +181,24 @@ def test_a_script_that_starts_another_has_what_that_one_sets_and_the_list_of_the
     assert read(root).kernel_params == "package"
 
 
+def test_a_script_that_does_not_export_its_file_leaves_the_shim_without_it(root: Path) -> None:
+    """Lost if this fails: parameters beside a file that no shim reads."""
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml\nexec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
+    file = put(root, "/usr/local/bin/containerd-shim-kata-v2", script)
+    file.chmod(0o755)
+    said = f"/usr/local/bin/{file.name} sets KATA_CONF_FILE=/srv/mine.toml and does not export it, so no shim has it"
+    now = read(root)
+    assert now.kernel_params == BASE and said in survey(root, now, runtime="go", hypervisor="qemu").notes
+    unit = put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nEnvironment=KATA_CONF_FILE=/srv/unit.toml\n")
+    assert read(root).kernel_params == "mine", "a variable that was in the environment stays in it"
+    unit.unlink()
+    file.write_text(script.replace("exec", "export KATA_CONF_FILE\nexec"))
+    now = read(root)
+    assert now.kernel_params == "mine" and not survey(root, now, runtime="go", hypervisor="qemu").notes
+
+
 def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
