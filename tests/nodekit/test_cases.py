@@ -146,8 +146,8 @@ def test_a_path_of_ours_goes_however_somebody_has_spelled_its_key(key: str, befo
 
 def test_daemon_json_asks_dockerd_as_its_unit_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """dockerd does not start with an address both in its unit and in its file."""
-    asked: list[list[str]] = []
-    monkeypatch.setattr(question.docker, "refuse_invalid", lambda text, options: asked.append(list(options)))
+    questions: list[list[str]] = []
+    monkeypatch.setattr(question.docker, "refuse_invalid", lambda text, options: questions.append(list(options)))
     for path, text in {
         "lib/systemd/system/docker.service": "[Service]\nExecStart=/usr/bin/dockerd -H fd:// --iptables=false\n",
         "etc/systemd/system/docker.service.d/10-mine.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H fd://\n",
@@ -160,7 +160,7 @@ def test_daemon_json_asks_dockerd_as_its_unit_starts_it(tmp_path: Path, monkeypa
     (tmp_path / "etc/docker/daemon.json").symlink_to("/srv/daemon.json")
     for file in ("/etc/docker/daemon.json", "/srv/daemon.json", "/srv/other.json"):
         question.run(tmp_path, file=file, runtime="kata", config_path=None)
-    assert asked == [["-H", "fd://"], ["-H", "fd://"], []]
+    assert questions == [["-H", "fd://"], ["-H", "fd://"], []]
 
 
 @pytest.mark.parametrize("verb", ["daemon-json", "apt-sources", "compat"])

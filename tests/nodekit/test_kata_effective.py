@@ -188,9 +188,9 @@ def test_a_script_that_does_not_export_its_file_leaves_the_shim_without_it(root:
     script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml\nexec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
     file = put(root, "/usr/local/bin/containerd-shim-kata-v2", script)
     file.chmod(0o755)
-    said = f"/usr/local/bin/{file.name} sets KATA_CONF_FILE=/srv/mine.toml and does not export it, so no shim has it"
+    note = f"/usr/local/bin/{file.name} sets KATA_CONF_FILE=/srv/mine.toml and does not export it, so no shim has it"
     now = read(root)
-    assert now.kernel_params == BASE and said in survey(root, now, runtime="go", hypervisor="qemu").notes
+    assert now.kernel_params == BASE and note in survey(root, now, runtime="go", hypervisor="qemu").notes
     unit = put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nEnvironment=KATA_CONF_FILE=/srv/unit.toml\n")
     assert read(root).kernel_params == "mine", "a variable that was in the environment stays in it"
     unit.unlink()
@@ -212,7 +212,7 @@ def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim
 
 @pytest.mark.parametrize("launcher", ["docker", "containerd"])
 def test_a_script_that_4_x_refuses_is_refused_whoever_starts_it(root: Path, launcher: str) -> None:
-    """Lost if this fails: every guest fails, and the run before said that all is well."""
+    """Lost if this fails: every guest fails, and the run before note that all is well."""
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
     script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
