@@ -293,10 +293,13 @@ def test_a_script_exports_what_bash_exports(text: str, tmp_path: Path) -> None:
     assert exports(text, NAME) is (ended.stdout.strip() != "") and in_script(text, NAME)
 
 
-@pytest.mark.parametrize("text", ["(" * 65000, f"{NAME}=a " * 7000, "env X " * 10000, "${" * 32000, "set -w " * 9000])
-def test_a_long_script_is_read_in_a_moment(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["(" * 65000, f"{NAME}=a " * 7000, "env X " * 10000, "${" * 32000, "set -w " * 9000, "\n" * 65000, "\nA=1" * 16000]
+)
+def test_a_long_file_is_read_in_a_moment(text: str) -> None:
     begin = time.process_time()
     exports(text, NAME)
+    in_environment_file(text, NAME)
     assert time.process_time() - begin < 2
 
 

@@ -353,7 +353,7 @@ def in_environment_file(text: str, variable: str) -> str | None:
     It is no script: a line with `export` sets nothing, nothing is expanded, and only a whole line is a comment.
     """
     result = None
-    for line in _ENVIRONMENT_FILE.finditer(text):
+    for line in _ENVIRONMENT_FILE.finditer(text.rstrip(" \t\r\n")):  # each of many blank lines at the end would be a beginning
         if line["name"] is None or line["name"].strip() != variable:
             continue
         result = ""
