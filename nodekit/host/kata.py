@@ -195,12 +195,20 @@ def chosen(
     raise NodeError("kata-not-found", message, seen=hint)
 
 
-def is_of_release(root: Path, *, runtime: str, hypervisor: str, config_path: str | None, version: str | None) -> bool:
-    """Whether the file that the runtime reads is one of the release in /opt/kata; where there is none, whether it would be.
-
-    Raises as `chosen`, except for a file that is not there.
-    """
-    _, names = _named(root, root, runtime, hypervisor, config_path, version, {})
+def is_of_release(
+    root: Path,
+    *,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    taken_back: Mapping[str, str | None] | None = None,
+) -> bool:
+    """Whether the file that a shim of the release in /opt/kata reads is one of that release; where it is not there, whether it
+    would be. Arguments as of `chosen`; raises as that does, except for a file that is not there."""
+    option, names = _named(root, root, runtime, hypervisor, config_path, version, taken_back or {})
+    if option is None:
+        names = kata_layout.candidates(runtime, version, kata_layout.release_shim(runtime))
     paths = [resolve(root, name) for name in names]
     existing = [path for path in paths if os.path.lexists(root / path.lstrip("/"))][:1]
     release = resolve(root, kata_layout.INSTALL_FOLDER)

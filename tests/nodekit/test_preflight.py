@@ -212,6 +212,38 @@ def test_a_file_that_the_settings_no_longer_name_may_be_gone(kernel: Path) -> No
     assert preflight.run(settings(kernel), kernel)["changed"] is True
 
 
+@pytest.mark.parametrize(
+    ("files", "path", "message"),
+    [
+        ({}, "/srv/kata.toml", "names /srv/kata.toml, which does not exist"),
+        ({"srv/kata.toml": "x ="}, "/srv/kata.toml", "/srv/kata.toml is not valid TOML"),
+        ({"srv/kata.toml": "[hypervisor.clh]\n"}, "/srv/kata.toml", "has no table [hypervisor.qemu]"),
+        ({"etc/kata-containers/configuration.toml": "x ="}, None, "configuration.toml is not valid TOML"),
+        (
+            {"srv/kata.toml": "[hypervisor.qemu]\n", "srv/config.d/99": '[hypervisor.qemu]\nkernel_params = ""\n'},
+            "/srv/kata.toml",
+            "/srv/config.d/99 sets kernel_params and is read after",
+        ),
+        ({"srv/kata.toml": "[hypervisor.qemu]\n"}, "/srv/kata.toml", None),
+        ({"usr/share/defaults/kata-containers/configuration.toml": "x ="}, None, None),  # a release's shim does not read it
+        ({}, f"/{FOLDER}/configuration.toml", None),
+    ],
+)
+def test_a_file_outside_the_release_to_come_is_judged_before_docker_is_touched(
+    kernel: Path, files: dict[str, str], path: str | None, message: str | None
+) -> None:
+    """Lost if this fails: Docker restarts, and names a file with which no guest starts, before the verb `kata` refuses it."""
+    for name, text in files.items():
+        (kernel / name).parent.mkdir(parents=True, exist_ok=True)
+        (kernel / name).write_text(text)
+    with served(archive()) as (address, sha256):
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}}, configPath=path)
+        if message is None:
+            assert preflight.run(desired, kernel)["changed"] is True
+        else:
+            assert message in refused_untouched(kernel, desired).message
+
+
 def test_firecracker_without_block_devices_is_refused_before_docker_is_touched(kernel: Path) -> None:
     (kernel / "etc/k0s").mkdir()
     (kernel / "etc/k0s/containerd.toml").write_text("version = 3\n")
