@@ -424,10 +424,10 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
     files = []
     for name in sorted(paths):
         masked = resolve(root, paths[name]) == "/dev/null"
-        if masked and not name:
+        content = b"" if masked else read_bytes(root, paths[name])
+        if content == b"" and not name:  # as a link to /dev/null does (systemd.unit(5))
             return []
-        content = None if masked else read_bytes(root, paths[name])
-        if content is not None:
+        if content:
             files.append((paths[name], content.decode(errors="replace")))
     return files
 

@@ -552,6 +552,17 @@ LAYOUTS = {
         "KATA_CONF_FILE in /lib/systemd/system/docker.service",
         dead={ETC: "names another"},
     ),
+    "an empty file masks a unit too": Layout(
+        {
+            "/srv/k.toml": kata_table("unit"),
+            "/etc/systemd/system/containerd.service": "",
+            "/lib/systemd/system/containerd.service": environment("/nowhere"),
+            "/lib/systemd/system/docker.service": environment("/srv/k.toml"),
+        },
+        "/srv/k.toml",
+        "unit",
+        "KATA_CONF_FILE in /lib/systemd/system/docker.service",
+    ),
     "a shipped file from the environment in 4.x": Layout(
         {**RELEASE, UNIT: environment(f"{DEFAULTS}/configuration-qemu.toml")},
         f"{DEFAULTS}/configuration-qemu.toml",
