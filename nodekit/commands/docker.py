@@ -10,7 +10,7 @@ from nodekit.host import apt, docker
 from nodekit.host.files import read_bytes, refuse_unwritable, resolve
 from nodekit.host.inventory import Inventory
 from nodekit.host.journal import Transaction, recorded
-from nodekit.host.kata import unit_files
+from nodekit.host.kata import unit_command
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
@@ -121,7 +121,7 @@ def _look(
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
     `docker-foreign`, `docker-unreachable` or `docker-containers-hidden`."""
     root, states = inventory.root, inventory.packages
-    command = kata_launchers.started(unit_files(root, "docker.service"))
+    command = unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True)
     _refuse_another_file(root, command)
     if "docker-ce" not in states:
         _refuse_another_docker(target, inventory)
@@ -334,7 +334,7 @@ def _change(
 
 
 def _options(root: Path) -> list[str]:
-    return daemon_json.options(kata_launchers.started(unit_files(root, "docker.service")))
+    return daemon_json.options(unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True))
 
 
 def _refuse_latent_fault(root: Path, package: PackageState, merged: str) -> None:

@@ -394,13 +394,16 @@ def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variab
     return result
 
 
-def unit_command(root: Path, unit: str) -> list[str]:
-    """The command line that a unit starts, with its variables expanded; empty when there is no such unit."""
+def unit_command(root: Path, unit: str, *, keeps_unknown: bool = False) -> list[str]:
+    """The command line that a unit starts, with its variables expanded; empty when there is no such unit.
+
+    A variable that its files do not set is empty, or stays as it is written: systemd may have it from elsewhere.
+    """
     files = unit_files(root, unit)
 
     def value(name: str) -> str:
         setting = unit_variable(root, files, name)
-        return setting.value if setting else ""
+        return setting.value if setting else f"${{{name}}}" if keeps_unknown else ""
 
     return kata_launchers.expanded(kata_launchers.started(files), value)
 

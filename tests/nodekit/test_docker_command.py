@@ -155,6 +155,39 @@ def test_a_dockerd_that_does_not_listen_where_it_is_asked_is_left_as_it_is(
 
 
 @pytest.mark.parametrize(
+    ("options", "file", "message"),
+    [
+        ("--config-file /etc/docker/mine.json", None, "--config-file /etc/docker/mine.json, so it does not read"),
+        ("-H fd://", {"hosts": ["unix:///run/docker.sock"]}, "both as a flag and in the configuration file: hosts"),
+        ("--firewall-backend=nftables", None, "--firewall-backend, which Docker 27.5.1 does not know"),
+        ("--debug", None, None),
+    ],
+)
+def test_options_that_a_unit_takes_from_a_variable_count_like_those_in_it(
+    tmp_path: Path, options: str, file: dict[str, object] | None, message: str | None
+) -> None:
+    """As many units do, by DOCKER_OPTS in /etc/default/docker. Lost if this fails: containers stop for a run that fails."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    texts = {
+        "etc/systemd/system/docker.service": "[Service]\nEnvironmentFile=-/etc/default/docker\n"
+        "ExecStart=/usr/bin/dockerd $DOCKER_OPTS\n",
+        "etc/default/docker": f'# those of this machine\nDOCKER_OPTS="{options}"\n',
+        "etc/docker/daemon.json": json.dumps(file or {}),
+    }
+    for name, text in texts.items():
+        (programs.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (programs.root / name).write_text(text)
+    before, files_before = programs.load(), tree(programs.root)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(message is not None), ended.document
+    if message is not None:
+        error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+        assert error["code"] == "file-invalid" and message in error["message"], error
+        assert "Installing" not in ended.output and programs.load().dockerd == before.dockerd
+        assert tree(programs.root) == files_before
+
+
+@pytest.mark.parametrize(
     ("version", "options", "file", "message"),
     [
         (
