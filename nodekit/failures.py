@@ -279,7 +279,10 @@ CATALOGUE: dict[str, Failure] = {
     "kata-not-found": Failure(
         "There is no Kata configuration file where the runtime looks for one.",
         "Install Kata (kata.install: release), or name its file with configPath{seen}",
-        {"shim": "Install Kata (kata.install: release), or put its shim where containerd finds it"},
+        {
+            "shim": "Install Kata (kata.install: release), or put its shim where containerd finds it",
+            "named": "Put that file there, or have the setting name one that is there, by its whole path{seen}",
+        },
     ),
     # the cluster's container runtime on the node
     "container-runtime-missing": Failure(

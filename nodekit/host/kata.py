@@ -192,7 +192,7 @@ def chosen(
         message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
     if option:
         message = f"{option} names {names[0]}, which does not exist, so every guest would fail"
-    raise NodeError("kata-not-found", message, seen=hint)
+    raise NodeError("kata-not-found", message, "named" if option else "", seen=hint)
 
 
 def is_of_release(
@@ -247,7 +247,7 @@ def _named(
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {place}") if variable.value else None
     if option and not option[0].startswith("/"):
         message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so what Kata reads is not known"
-        raise NodeError("kata-not-found", message, seen="")
+        raise NodeError("kata-not-found", message, "named", seen="")
     return (option[1], (option[0],)) if option else (None, listed)
 
 

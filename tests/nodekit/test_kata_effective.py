@@ -47,7 +47,9 @@ def test_a_file_below_etc_hides_the_release_and_config_path_hides_both(root: Pat
     put(root, "/srv/mine.toml", setting("mine"))
     assert read(root).kernel_params == "etc"
     assert read(root, config_path="/srv/mine.toml").kernel_params == "mine"
-    assert refused(root, config_path="/srv/other.toml").code == "kata-not-found"  # no way back to the list, as in Kata
+    error = refused(root, config_path="/srv/other.toml")
+    assert error.code == "kata-not-found"  # no way back to the list, as in Kata
+    assert "name one that is there" in error.remedy and "Install Kata" not in error.remedy
 
 
 def test_the_rust_runtime_reads_its_own_folder(root: Path) -> None:
