@@ -86,6 +86,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         {"parameter": parameter, "reason": why} for parameter in state.kernel_params if (why := kernel_params.inert(parameter))
     ]
     notes = [text for parameter in state.kernel_params if (text := kernel_params.note(parameter))]
+    if merged.target.file in now.drop_ins:
+        notes += [
+            f"{merged.target.file} is read for {launcher.name} too: its guests get these parameters in place of those of {file}"
+            for launcher, file, _ in kata.sharing(root, now.resolved_file)
+        ]
     for path, place in release.kept.items():
         where = "it is in the new release too" if place == path else f"the new release has its own, and this one is now {place}"
         notes.append(f"{path} was edited or added by somebody: {where}")
@@ -267,6 +272,8 @@ def _merge(root: Path, state: KataState, effective: kata.Effective) -> Merged:
             content = kata_config.with_parameters(text, name, value, target.file)
     ours = any(path == target.file for path, _ in entries)
     needless = target.strategy == "drop-in" and value == base and ours
+    if target.strategy == "drop-in" and not needless and (ours or content is not None):
+        kata.refuse_other_hypervisors(root, read, name)
     return Merged(target, base, known, value, None if content is None else content.encode(), needless)
 
 

@@ -12,7 +12,7 @@ from nodekit.host import kata_launching
 from nodekit.host.files import names_in, read_bytes, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
-from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata import containerd_config, crio_config, kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher, Variable
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
@@ -137,6 +137,63 @@ def written(root: Path, configuration: Effective, hypervisor: str, release: str 
     texts = {path: kata_config.decode(read_bytes(root, path) or b"", path) for path in (base, *configuration.drop_ins)}
     setting = tuple(path for path in configuration.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
     return kata_layout.written_file(base, texts[base], release, setting)
+
+
+def sharing(root: Path, resolved: str) -> list[tuple[Launcher, str, list[str]]]:
+    """What else is started with the `config.d` beside a file: each launcher, the file that it names there, links followed, and
+    the hypervisors of that file.
+
+    What this program registers is left out: it follows the file. Handlers of a containerd that serves no cluster start nothing.
+    """
+    folder = resolve(root, kata_layout.drop_in_folder(resolved))
+    others = []
+    with suppress(NodeError):  # a daemon.json that dockerd cannot read starts nothing; who needs it reports it
+        idle = _idle_files(root)
+        for launcher in configured_launchers(root, []):
+            named = file_of(root, launcher)
+            if launcher.file in idle or _is_own(root, launcher) or not named or not named[0].startswith("/"):
+                continue
+            file = resolve(root, named[0])
+            content = read_bytes(root, file) if file != resolved else None
+            if content is not None and resolve(root, kata_layout.drop_in_folder(file)) == folder:
+                with suppress(NodeError):  # one that Kata cannot read either starts nothing
+                    others.append((launcher, file, kata_config.hypervisors(kata_config.decode(content, file), file)))
+    return others
+
+
+def _is_own(root: Path, launcher: Launcher) -> bool:
+    """Whether this program registers it: Docker's runtime of our name, or a handler in our drop-in or our part of a file."""
+    if launcher.file == daemon_json.PATH:
+        return launcher.name == f"docker runtime {RUNTIME_NAME}"
+    if launcher.file.rpartition("/")[2] in (containerd_config.DROP_IN, crio_config.DROP_IN_NAME):
+        return True
+    text = (read_bytes(root, launcher.file) or b"").decode(errors="replace")
+    return containerd_config.BEGIN in text and not containerd_config.names_handler(text, launcher.name.rpartition(" ")[2])
+
+
+def _idle_files(root: Path) -> set[str]:
+    """The files of a containerd that has its CRI plugin turned off, as the one in Docker's package is set up."""
+    try:
+        files = kata_launching.containerd_files(root, _containerd_file(root) or kata_launchers.CONTAINERD[0])
+    except NodeError:
+        return set()
+    return {path for path, _ in files} if containerd_config.cri_disabled(files) else set()
+
+
+def refuse_other_hypervisors(root: Path, resolved: str, hypervisor: str) -> None:
+    """Raise NodeError `file-invalid` where a drop-in beside a file, with a table of that hypervisor, would be read for another
+    one that somebody starts: of two tables Kata's Go runtime takes one at random, and its Rust runtime refuses one that is not
+    whole (`config.go`, `updateRuntimeConfigHypervisor`; `types/hypervisor/mod.rs`, `validate`)."""
+    for launcher, file, tables in sharing(root, resolved):
+        if tables and hypervisor not in tables:
+            raise NodeError(
+                "file-invalid",
+                f"{kata_layout.drop_in_folder(resolved)} is read for {printable(launcher.name, 100)} too, and its file {file} is "
+                f"of hypervisor {printable(', '.join(tables), 100)}: with a table of {hypervisor} there, its guests would fail "
+                "or start with the wrong one",
+                "shared",
+                file=resolved,
+            )
 
 
 def _other_file(root: Path, runtime: str, installed: str | None, hypervisor: str) -> str:
@@ -284,8 +341,13 @@ def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | Non
 
 def configured_launchers(root: Path, notes: list[str]) -> list[Launcher]:
     """Everything that starts Kata on this machine, as `kata_launching.launchers`, with the file that containerd's unit names."""
+    return kata_launching.launchers(root, notes, _containerd_file(root))
+
+
+def _containerd_file(root: Path) -> str | None:
+    """The main file that containerd's unit names; None where it names none."""
     named = kata_launchers.option(unit_command(root, kata_launchers.UNITS[0]), "config", "c")
-    return kata_launching.launchers(root, notes, named if named and named.startswith("/") else None)
+    return named if named and named.startswith("/") else None
 
 
 def _option(launcher: Launcher | None) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
 """The verb `kata` in a throw-away root: what is read holds the parameters, everything else stays, and all of it can go again."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from nodekit.commands import compare, kata, restore
 from nodekit.commands.kata import SHIM_LINK
 from nodekit.errors import NodeError
 from nodekit.host import files, journal
+from nodekit.host import kata as host_kata
 from nodekit.host.inventory import Inventory
+from nodekit.rules.kata import containerd_config
+from nodekit.rules.kata.containerd_config import Handler
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK, MARKER
 from nodekit.rules.node_state import CompareState, KataState
 from tests.nodekit.kata_files import put, setting
@@ -408,3 +412,64 @@ def test_a_check_without_the_release_still_names_a_file_outside_it_that_is_gone(
     with pytest.raises(NodeError) as caught:
         list(kata.differences(KataState.read(desired), tmp_path))
     assert caught.value.code == "kata-not-found"
+
+
+def _handler(root: Path, name: str, file: str, main: str = "version = 2\n") -> None:
+    """Have containerd start Kata with another file."""
+    table = f'[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}'
+    put(root, "/etc/containerd/config.toml", f'{main}{table}]\nruntime_type = "io.containerd.{name}.v2"\n{table}.options]\n')
+    (root / "etc/containerd/config.toml").open("a").write(f'ConfigPath = "{file}"\n')
+
+
+def test_a_folder_of_drop_ins_that_another_hypervisor_reads_is_left_alone(root: Path) -> None:
+    """Lost if this fails: guests of somebody's other handler start at random with QEMU and half a configuration, or fail."""
+    other = f"/{FOLDER}/configuration-fc.toml"
+    put(root, other, CONFIG.replace("hypervisor.qemu", "hypervisor.firecracker"))
+    _handler(root, "kata-fc", other)
+    error = refused(root, "file-invalid", state([SEED]))
+    assert "containerd handler kata-fc" in error.message and "into a folder of its own" in error.remedy
+    assert kata.run(state([]), root)["changed"] is False, "nothing is to be written"
+    _handler(root, "kata-fc", other, 'version = 2\ndisabled_plugins = ["cri"]\n')
+    assert kata.run(state([SEED]), root)["changed"] is True, "a containerd that serves no cluster"
+    _handler(root, "kata-fc", other)
+    with pytest.raises(NodeError, match="kata-fc"):
+        list(kata.differences(KataState.read(state([SEED])), root))
+    own = "/srv/kata/configuration-qemu.toml"
+    put(root, own, CONFIG)
+    result = kata.run(state([SEED], configPath=own), root)
+    assert result["written"] == f"/srv/kata/config.d/{DROP_IN}" and not (root / FOLDER / "config.d").exists()
+
+
+def test_what_this_program_registered_for_earlier_settings_is_nobody_elses(root: Path) -> None:
+    """Lost if this fails: a stack that is given another hypervisor is refused for the sake of its own handler."""
+    fc, own = f"/{FOLDER}/configuration-fc.toml", f"/{FOLDER}/configuration-qemu.toml"
+    put(root, fc, CONFIG.replace("hypervisor.qemu", "hypervisor.firecracker"))
+    entry = {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": own}}
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": entry}}))
+    handler = Handler("kata-qemu", "/opt/kata/bin/shim", own)
+    put(root, "/etc/containerd/conf.d/60-kata-nodes.toml", containerd_config.drop_in(handler, 2))
+    imported = 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
+    put(root, "/etc/containerd/config.toml", imported)
+    desired = state([SEED], hypervisor="firecracker", configPath=fc)
+    assert [launcher.name for launcher in host_kata.configured_launchers(root, [])][1:] == ["containerd handler kata-qemu"]
+    assert kata.run(desired, root)["changed"] is True
+    restore.run({"node": "n"}, root)
+    (root / "etc/containerd/conf.d/60-kata-nodes.toml").unlink()
+    edited = containerd_config.edited(imported, "/etc/containerd/config.toml", handler, 2)
+    put(root, "/etc/containerd/config.toml", edited)
+    assert kata.run(desired, root)["changed"] is True
+    put(root, "/etc/containerd/config.toml", edited.replace(containerd_config.BEGIN, "#"))
+    assert refused(root, "file-invalid", desired)
+
+
+def test_another_file_of_the_same_hypervisor_that_gets_our_parameters_is_named(root: Path) -> None:
+    other = f"/{FOLDER}/configuration-qemu-gpu.toml"
+    put(root, SHIM_LINK, "ELF").chmod(0o755)
+    put(root, other, CONFIG.replace(BASE, "pci=realloc"))
+    _handler(root, "kata-qemu-gpu", other)
+    notes = kata.run(state([SEED]), root)["notes"]
+    assert (
+        f"is read for containerd handler kata-qemu-gpu too: its guests get these parameters in place of those of {other}"
+        in str(notes)
+    )
+    assert "kata-qemu-gpu" not in str(kata.run(state([]), root)["notes"])
