@@ -242,6 +242,21 @@ def test_a_check_says_that_dockerd_would_not_start_with_what_somebody_wrote(tmp_
     assert error["message"] in differences[1]["what"]
 
 
+def test_a_check_tells_when_the_file_behind_a_link_was_written(tmp_path: Path) -> None:
+    """Lost if this fails: who looks for the cause of a change is told the day on which the link was made."""
+    programs = pinned(tmp_path)
+    (programs.root / "proc/sys/kernel/random").mkdir(parents=True)
+    (programs.root / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    file, target = programs.root / "etc/docker/daemon.json", programs.root / "srv/daemon.json"
+    file.unlink()
+    file.symlink_to("/srv/daemon.json")
+    target.write_text("{}")
+    os.utime(target, (86400, 86400))
+    ended = perform(programs.root, "compare", {"node": "n", "docker": STATE})
+    (difference,) = ended.document["differences"]  # type: ignore[misc]
+    assert difference["traces"] == ["/srv/daemon.json was last written 1970-01-02 00:00:00 UTC; its owner is user root"]
+
+
 def test_a_daemon_json_that_the_pinned_docker_does_not_know_is_refused_before_any_package_moves(tmp_path: Path) -> None:
     """Lost if this fails: dockerd does not start after the downgrade, and containers stop, for a key that was there before."""
     programs = lay_out(tmp_path / "root", NEW, FILES)
