@@ -217,10 +217,15 @@ def _is_release_read(root: Path, state: KataState) -> bool:
 
 
 def _chosen(root: Path, state: KataState) -> kata.Choice | None:
-    """The base file that is read now; None where there is none. Raises as `kata.chosen` else."""
+    """The base file that a release's shim reads now; None where there is none. Raises as `kata.chosen` else."""
     try:
         return kata.chosen(
-            root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path, version=state.version
+            root,
+            runtime=state.runtime,
+            hypervisor=state.hypervisor,
+            config_path=state.config_path,
+            version=state.version,
+            with_release=True,
         )
     except NodeError as error:
         if error.code != "kata-not-found":

@@ -77,13 +77,15 @@ def effective(
     wanted_version: str | None = None,
     settings: Path | None = None,
     taken_back: Mapping[str, str | None] | None = None,
+    with_release: bool = False,
 ) -> Effective:
     """Resolve and merge what the runtime reads.
 
     `config_path` is the ConfigPath that Docker's entry will have; without one, that of the entry on the machine counts.
     `wanted_version` is the release where the machine shows none, and `settings` the root folder whose daemon.json and units
     count, when it is not `root` (a release that is unpacked, and not yet in its place). `taken_back` are ConfigPaths that
-    Docker's entry will not have any more, each with the one in its place. Raises NodeError `kata-not-found`,
+    Docker's entry will not have any more, each with the one in its place. `with_release` is as if the shim of a release in
+    /opt/kata were in the PATH, where one will be. Raises NodeError `kata-not-found`,
     `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
     """
     if hypervisor not in kata_layout.HYPERVISORS:
@@ -99,6 +101,7 @@ def effective(
         version=installed or wanted_version,
         settings=settings,
         taken_back=taken_back,
+        with_release=with_release,
     )
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
@@ -225,14 +228,15 @@ def chosen(
     version: str | None,
     settings: Path | None = None,
     taken_back: Mapping[str, str | None] | None = None,
+    with_release: bool = False,
 ) -> Choice:
-    """The base file that the runtime reads; `settings` and `taken_back` as for `effective`.
+    """The base file that the runtime reads; `settings`, `taken_back` and `with_release` as for `effective`.
 
     Go: ConfigPath, then KATA_CONF_FILE, then the list (`create.go`, `loadRuntimeConfig`). Rust: the environment comes first
     (`manager.rs`, `load_config`), and there it counts even when it is empty. Raises NodeError `kata-not-found`,
     `kata-environment-refused` or `file-unreadable`.
     """
-    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version, taken_back or {})
+    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version, taken_back or {}, with_release)
     for at, name in enumerate(names):
         resolved = resolve(root, name)
         content = read_bytes(root, resolved)
@@ -263,9 +267,7 @@ def is_of_release(
 ) -> bool:
     """Whether the file that a shim of the release in /opt/kata reads is one of that release; where it is not there, whether it
     would be. Arguments as of `chosen`; raises as that does, except for a file that is not there."""
-    option, names = _named(root, root, runtime, hypervisor, config_path, version, taken_back or {})
-    if option is None:
-        names = kata_layout.candidates(runtime, version, kata_layout.release_shim(runtime))
+    _, names = _named(root, root, runtime, hypervisor, config_path, version, taken_back or {}, with_release=True)
     paths = [resolve(root, name) for name in names]
     existing = [path for path in paths if os.path.lexists(root / path.lstrip("/"))][:1]
     release = resolve(root, kata_layout.INSTALL_FOLDER)
@@ -280,14 +282,18 @@ def _named(
     config_path: str | None,
     version: str | None,
     taken_back: Mapping[str, str | None],
+    with_release: bool,
 ) -> tuple[str | None, tuple[str, ...]]:
     """The setting below `where` that names the base file, and that file; without one None, and the runtime's own list."""
     launcher = None
     with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
-        launcher = _docker_launcher(where, taken_back) or (None if config_path else _other_launcher(where, runtime, hypervisor))
+        launcher = _docker_launcher(where, taken_back)
+        if not (launcher or config_path or with_release):
+            launcher = _other_launcher(where, runtime, hypervisor)
     program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
     started = _started(where, program)[-1] if program else None
-    listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, started)) if started else None)
+    behind = _spelled(where, resolve(where, started)) if started else None
+    listed = kata_layout.candidates(runtime, version, kata_layout.release_shim(runtime) if with_release else behind)
     option = (config_path, "the given configPath") if config_path else _option(launcher)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):

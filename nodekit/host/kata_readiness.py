@@ -66,6 +66,7 @@ def _configuration(
         config_path=settings.config_path,
         wanted_version=settings.version,
         taken_back=taken_back,
+        with_release=is_coming,
     )
     release = settings.version if is_coming else effective.version or settings.version
     kata.written(root, effective, settings.hypervisor, release)

@@ -227,6 +227,17 @@ def test_a_file_that_the_settings_no_longer_name_may_be_gone(kernel: Path) -> No
         ({"srv/kata.toml": "[hypervisor.qemu]\n"}, "/srv/kata.toml", None),
         ({"usr/share/defaults/kata-containers/configuration.toml": "x ="}, None, None),  # a release's shim does not read it
         ({}, f"/{FOLDER}/configuration.toml", None),
+        # Somebody's other Kata, whose file is read only where no shim is in the PATH.
+        (
+            {
+                "etc/containerd/config.toml": "version = 1\n[plugins.cri.containerd.runtimes.x]\n"
+                'runtime_type = "/srv/containerd-shim-kata-v2"\noptions = {ConfigPath = "/srv/kata.toml"}\n',
+                "srv/kata.toml": "[hypervisor.qemu]\n",
+                "srv/config.d/99": '[hypervisor.qemu]\nkernel_params = ""\n',
+            },
+            None,
+            None,
+        ),
     ],
 )
 def test_a_file_outside_the_release_to_come_is_judged_before_docker_is_touched(
