@@ -182,6 +182,7 @@ CATALOGUE: dict[str, Failure] = {
             "link": "Replace it with a copy of the file",
             "order": "Remove that file, or rename it so that it sorts before {drop_in}",
             "old-kata": "Upgrade Kata to 2.5.0 or later",
+            "shared": "Copy {file} into a folder of its own, and name the copy with configPath, then run again",
             "key": "Check the address of the repository's key, and that no sign-in page of a network answers there",
             "key-file": "Replace {place} with the key that the repository's owner publishes, then run again",
             "configuration": "Correct that file, or put the release's own file back, then run again",
@@ -282,6 +283,7 @@ CATALOGUE: dict[str, Failure] = {
         {
             "shim": "Install Kata (kata.install: release), or put its shim where containerd finds it",
             "shim-lost": "Have the release installed again: kata-nodes cure, since an up alone does not look at the node again",
+            "named": "Put that file there, or have the setting name one that is there, by its whole path{seen}",
         },
     ),
     # the cluster's container runtime on the node

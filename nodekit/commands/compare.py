@@ -10,7 +10,7 @@ from nodekit.commands import docker, kata, status
 from nodekit.errors import NodeError
 from nodekit.host import journal, proofs, virtualization
 from nodekit.host.converged import Converged
-from nodekit.host.files import physical
+from nodekit.host.files import physical, resolve
 from nodekit.host.inventory import Inventory
 from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_PROGRAM, opened, read
@@ -81,11 +81,13 @@ def _traces(difference: Difference, root: Path) -> list[str]:
         return package_history(apt, dpkg, difference.packages)
     if difference.file is None:
         return []
+    # Of a file's content, links are followed to it; otherwise it may be about the link.
+    file = difference.file if difference.diff is None else resolve(root, difference.file)
     try:
-        info = os.lstat(physical(root, difference.file))
+        info = os.lstat(physical(root, file))
     except OSError:
-        return [_folder(root, difference.file)]
-    return [f"{difference.file} was last written {_time(info.st_mtime)}; its owner is user {_user(info.st_uid)}"]
+        return [_folder(root, file)]
+    return [f"{file} was last written {_time(info.st_mtime)}; its owner is user {_user(info.st_uid)}"]
 
 
 def _folder(root: Path, file: str) -> str:

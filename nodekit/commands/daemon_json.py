@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import docker, files
+from nodekit.host import docker, files, kata
 from nodekit.rules.docker import daemon_json
 
 
@@ -18,8 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(root: Path, *, file: str, runtime: str, config_path: str | None) -> dict[str, object]:
     """The merged text as `content`, and whether it differs as `changed`. Nothing is written.
 
-    Where a dockerd is installed, it is asked whether it would start with the new text, as on a node. A relative path is taken
-    from the current folder. Raises NodeError `bad-input`, `file-unreadable` or `file-invalid`.
+    Where a dockerd is installed, it is asked whether it would start with the new text, as on a node; for the node's own file,
+    with the options of its unit. A relative path is taken from the current folder. Raises NodeError `bad-input`,
+    `file-unreadable` or `file-invalid`.
     """
     daemon_json.check(runtime, config_path)
     path = str(Path(file).absolute()) if root == Path("/") else file
@@ -28,16 +29,23 @@ def run(root: Path, *, file: str, runtime: str, config_path: str | None) -> dict
     try:
         content = daemon_json.merge(text, runtime, config_path)
         if content != text:
-            _refuse_invalid(content)
+            _refuse_invalid(content, _options(root, path))
     except NodeError as error:
         message, remedy = (words.replace(daemon_json.PATH, path) for words in (error.message, error.remedy))
         raise NodeError(error.code, message, remedy=remedy) from None
     return {"file": path, "runtime": runtime, "changed": content != text, "content": content}
 
 
-def _refuse_invalid(content: str) -> None:
+def _options(root: Path, path: str) -> list[str]:
+    """What docker.service starts dockerd with beside the file; nothing for a file that this dockerd does not read."""
+    if files.resolve(root, path) != files.resolve(root, daemon_json.PATH):
+        return []
+    return daemon_json.options(kata.unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True))
+
+
+def _refuse_invalid(content: str, options: list[str]) -> None:
     try:
-        docker.refuse_invalid(content)
+        docker.refuse_invalid(content, options)
     except NodeError as error:
         if error.code != "tool-missing":
             raise

@@ -10,7 +10,7 @@ from nodekit.host import apt, docker
 from nodekit.host.files import read_bytes, refuse_unwritable, resolve
 from nodekit.host.inventory import Inventory
 from nodekit.host.journal import Transaction, recorded
-from nodekit.host.kata import unit_files
+from nodekit.host.kata import unit_command
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
@@ -121,7 +121,7 @@ def _look(
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
     `docker-foreign`, `docker-unreachable` or `docker-containers-hidden`."""
     root, states = inventory.root, inventory.packages
-    command = kata_launchers.started(unit_files(root, "docker.service"))
+    command = unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True)
     _refuse_another_file(root, command)
     if "docker-ce" not in states:
         _refuse_another_docker(target, inventory)
@@ -201,7 +201,7 @@ def _refuse_another_docker(target: Target, inventory: Inventory) -> None:
     judge, which knows what excludes what.
     """
     answer = inventory.dockerd
-    if answer.version is not None and not apt.package_states(DAEMONS, inventory.root):
+    if answer.version is not None and not {*DAEMONS} & {*inventory.packages}:
         raise NodeError(
             "docker-foreign",
             f"Node {target.node}: the Docker {answer.version} that answers at /{docker.SOCKET} is not one of apt's packages "
@@ -226,6 +226,8 @@ def differences(state: DockerState, inventory: Inventory) -> Iterator[Difference
     if merged != text:
         message = f"{daemon_json.PATH} does not register the runtime {RUNTIME_NAME} as the stack wants it"
         yield of_file("file", message, "docker", daemon_json.PATH, merged.encode(), None if text is None else text.encode())
+        if not needed.install:  # the dockerd that is there is the one that reads it
+            docker.refuse_invalid(merged, _options(root))
     elif (wrong := docker.problem(inventory.dockerd, target.version, RUNTIME_NAME)) is not None:
         yield Difference("service", wrong, "docker")
 
@@ -258,6 +260,12 @@ def config_paths(records: dict[str, object]) -> Paths:
         return Paths(None, ())
     before = record.get("before")
     return Paths(None if before is None else str(before), tuple(str(path) for path in record.get("ours", ())))
+
+
+def taken_back(root: Path) -> dict[str, str | None]:
+    """The ConfigPaths that `run` takes out of daemon.json where the settings name none, each with the one that it puts there."""
+    paths = config_paths(recorded(root, JOURNAL))
+    return dict.fromkeys(paths.ours, paths.before)
 
 
 def brought(records: dict[str, object]) -> dict[str, list[str]]:
@@ -326,7 +334,7 @@ def _change(
 
 
 def _options(root: Path) -> list[str]:
-    return daemon_json.options(kata_launchers.started(unit_files(root, "docker.service")))
+    return daemon_json.options(unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True))
 
 
 def _refuse_latent_fault(root: Path, package: PackageState, merged: str) -> None:

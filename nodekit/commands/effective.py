@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodekit.errors import NodeError
-from nodekit.host import files, kata, kata_survey
+from nodekit.host import kata, kata_survey
 from nodekit.rules import node_state
 from nodekit.rules.kata import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
@@ -87,15 +87,8 @@ def _summary(root: Path, configuration: kata.Effective, runtime: str, hypervisor
 
 def _write(root: Path, configuration: kata.Effective, hypervisor: str) -> dict[str, str | None]:
     """Where the verb `kata` would write, and how; no file where it would refuse, with its reason."""
-    texts = {
-        path: kata_config.decode(files.read_bytes(root, path) or b"", path)
-        for path in (configuration.resolved_file, *configuration.drop_ins)
-    }
-    setting = tuple(path for path in configuration.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
     try:
-        target = kata_layout.written_file(
-            configuration.resolved_file, texts[configuration.resolved_file], configuration.version, setting
-        )
+        target = kata.written(root, configuration, hypervisor, configuration.version)
     except NodeError as error:
         return {"file": None, "strategy": None, "reason": error.sentence()}
     return {"file": target.file, "strategy": target.strategy, "reason": target.reason}

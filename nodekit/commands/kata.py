@@ -25,8 +25,6 @@ LOCK_TIMEOUT = 300.0
 SHOWN = 5
 """Missing files of a release that are named."""
 SHIM_LINK = f"/usr/local/bin/{kata_layout.SHIM}"
-SNAPSHOTTERS = {"firecracker": "devmapper"}
-"""Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 
 
 class Merged(NamedTuple):
@@ -88,6 +86,11 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
         {"parameter": parameter, "reason": why} for parameter in state.kernel_params if (why := kernel_params.inert(parameter))
     ]
     notes = [text for parameter in state.kernel_params if (text := kernel_params.note(parameter))]
+    if merged.target.file in now.drop_ins:
+        notes += [
+            f"{merged.target.file} is read for {launcher.name} too: its guests get these parameters in place of those of {file}"
+            for launcher, file, _ in kata.sharing(root, now.resolved_file)
+        ]
     for path, place in release.kept.items():
         where = "it is in the new release too" if place == path else f"the new release has its own, and this one is now {place}"
         notes.append(f"{path} was edited or added by somebody: {where}")
@@ -112,30 +115,47 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
 def differences(state: KataState, root: Path) -> Iterator[Difference]:
     """What `run` would change; changes nothing. Raises NodeError as `run` does before it changes anything."""
     archive = kata_releases.to_install(state.install, os.uname().machine)
-    if archive and (installed := kata_archive.installed(root)) != archive.sha256:
+    is_other = archive is not None and (installed := kata_archive.installed(root)) != archive.sha256
+    lacking = kata_archive.missing(root) if archive and not is_other else []
+    if archive and is_other:
+        kata_archive.refuse_foreign(root)
+        kata_archive.refuse_immovable(root)
         has = f"the archive with sha256 {installed}" if installed else "no Kata of this program"
         yield Difference("release", f"{kata_layout.INSTALL_FOLDER} holds {has}; the stack wants {archive.sha256}", "kata")
-    elif archive and (missing := kata_archive.missing(root)):
-        rest = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        message = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(missing[:SHOWN])}{rest}"
+    elif lacking:
+        rest = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        message = f"{kata_layout.INSTALL_FOLDER} lacks {', '.join(lacking[:SHOWN])}{rest}"
         yield Difference("release", message, "kata")
+    is_coming = is_other or bool(lacking)
+    if is_coming and _is_read_of_release(root, state, is_other=is_other):
+        return  # what is read, and all that follows from it, comes with the release
     if (shim := _release_shim(root, state.runtime)) is not None:
         link = files.look(root, files.resolve(root, SHIM_LINK, last=False))
         if (link.kind, link.target) != ("symlink", shim):
             yield Difference("file", f"{SHIM_LINK} does not lead to {shim}", "kata", SHIM_LINK)
     now = _effective(root, state)
-    kata_releases.refuse_another_version(state.node, now.version, state.version)
+    if not is_other:
+        kata_releases.refuse_another_version(state.node, now.version, state.version)
     merged = _merge(root, state, now)
     if merged.content is not None:
         message = f"Kata gives guests kernel_params {now.kernel_params!r}; the stack wants {merged.value!r}"
         content = files.read_bytes(root, merged.target.file)
         yield of_file("file", message, "kata", merged.target.file, merged.content, content)
-    if state.handler is not None:
+    if state.handler is not None and not (is_coming and now.shim is None):
         runtime = kata_handler.find(root, state.node, state.handler.runtime)
         lost = kata_handler.unregistered(root, state.node, runtime, _handler(root, state, state.handler, now))
         if lost is not None:
             message = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
             yield of_file("handler", message, "kata", *lost)
+
+
+def _is_read_of_release(root: Path, state: KataState, *, is_other: bool) -> bool:
+    """Whether the file that is read will be one of the release to come: of one that `is_other`, or a missing one of ours."""
+    if not kata.is_of_release(
+        root, runtime=state.runtime, hypervisor=state.hypervisor, config_path=state.config_path, version=state.version
+    ):
+        return False
+    return is_other or _chosen(root, state) is None
 
 
 def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effective) -> Handler:
@@ -146,7 +166,13 @@ def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effe
             f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata.shim_folders(root))} nor in a release",
             "shim",
         )
-    return Handler(handler.name, now.shim, now.config_file, tuple(handler.pod_annotations), SNAPSHOTTERS.get(state.hypervisor))
+    return Handler(
+        handler.name,
+        now.shim,
+        now.config_file,
+        tuple(handler.pod_annotations),
+        containerd_config.SNAPSHOTTERS.get(state.hypervisor),
+    )
 
 
 @contextmanager
@@ -186,19 +212,25 @@ def _installed(root: Path, state: KataState, archive: Archive | None) -> Iterato
 
 def _is_release_read(root: Path, state: KataState) -> bool:
     """Whether the new release's own file will be read: nothing outside the install folder comes before it."""
+    choice = _chosen(root, state)
+    return choice is None or choice.resolved.startswith(f"{kata_archive.place(root)}/")
+
+
+def _chosen(root: Path, state: KataState) -> kata.Choice | None:
+    """The base file that a release's shim reads now; None where there is none. Raises as `kata.chosen` else."""
     try:
-        choice = kata.chosen(
+        return kata.chosen(
             root,
             runtime=state.runtime,
             hypervisor=state.hypervisor,
             config_path=state.config_path,
             version=state.version,
+            with_release=True,
         )
     except NodeError as error:
         if error.code != "kata-not-found":
             raise
-        return True
-    return choice.resolved.startswith(f"{kata_archive.place(root)}/")
+        return None
 
 
 def _link_shim(root: Path, transaction: Transaction, runtime: str) -> bool:
@@ -245,6 +277,8 @@ def _merge(root: Path, state: KataState, effective: kata.Effective) -> Merged:
             content = kata_config.with_parameters(text, name, value, target.file)
     ours = any(path == target.file for path, _ in entries)
     needless = target.strategy == "drop-in" and value == base and ours
+    if target.strategy == "drop-in" and not needless and (ours or content is not None):
+        kata.refuse_other_hypervisors(root, read, name)
     return Merged(target, base, known, value, None if content is None else content.encode(), needless)
 
 
@@ -256,7 +290,7 @@ def _write(transaction: Transaction, state: KataState, merged: Merged) -> bool:
         additions = state.kernel_params
         _remember(transaction, merged, [*merged.known, *(parameter for parameter in additions if parameter not in merged.known)])
     with step(f"Writing kernel_params of [hypervisor.{state.hypervisor}] to {merged.target.file}"):
-        return transaction.write(merged.target.file, merged.content)
+        return transaction.write(merged.target.file, merged.content, is_own=merged.target.strategy == "drop-in")
 
 
 def _base_of_edited(root: Path, path: str, now: str) -> tuple[str, list[str]]:

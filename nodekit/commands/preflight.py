@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from nodekit.commands.docker import taken_back
 from nodekit.errors import NodeError
 from nodekit.host import initramfs, kata_handler, modules, virtualization
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
@@ -44,8 +45,10 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_SECONDS):
         if state.handler is not None:
             containerd_config.check(state.handler.name, state.handler.pod_annotations)
-            kata_handler.find(root, node, state.handler.runtime)
-        own_qemu = refuse_unready(root, node, state.kata) if state.kata else None
+            runtime = kata_handler.find(root, node, state.handler.runtime)
+            snapshotter = containerd_config.SNAPSHOTTERS.get(state.kata.hypervisor) if state.kata else None
+            kata_handler.refuse_snapshotter(node, runtime, state.handler.name, snapshotter)
+        own_qemu = refuse_unready(root, node, state.kata, taken_back(root)) if state.kata else None
         flag = virtualization.cpu_flag()
         required = needed(flag)
         new = [module for module in required if module not in modules.loaded(root) | modules.built_in(root)]

@@ -15,7 +15,7 @@ from nodekit.host.inventory import Inventory
 from nodekit.host.node import boot_id, emulated, os_release
 from nodekit.rules.docker import docker_matrix
 from nodekit.rules.docker.contradictions import contradictions
-from nodekit.rules.docker.docker_packages import HELD, PACKAGES, upstream_version
+from nodekit.rules.docker.docker_packages import DAEMONS, HELD, upstream_version
 from nodekit.rules.kata import kata_layout
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def _contradictions(inventory: Inventory) -> list[str]:
 
 def _compatible(inventory: Inventory, runtime: str) -> object:
     """The matrix's answer for what is installed; None when one of the two is not."""
-    engine, release = inventory.packages.get(PACKAGES[0]), inventory.kata
+    engine = next((inventory.packages[name] for name in DAEMONS if name in inventory.packages), None)
+    release = inventory.kata
     if engine is None or release is None:
         return None
     result = docker_matrix.verdict(upstream_version(engine.version), release, runtime)

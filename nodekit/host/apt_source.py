@@ -190,7 +190,7 @@ def ensure(root: Path, change: Transaction, *, address: str, suite: str, compone
     else:
         key = fetch_key(address, proxy(apt.settings(root), address))
         text = checked_source(address, suite, component, fingerprint, key, f"{address}/gpg")
-    change.write(SOURCE, text.encode(), 0o644)
+    change.write(SOURCE, text.encode(), 0o644, is_own=True)
     return Readable(SOURCE, None)
 
 

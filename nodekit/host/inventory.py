@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nodekit.host import apt, docker, files, kata
 from nodekit.rules.docker import daemon_json
-from nodekit.rules.docker.docker_packages import HELD, PackageState
+from nodekit.rules.docker.docker_packages import DAEMONS, HELD, PackageState
 
 
 class Inventory:
@@ -21,8 +21,8 @@ class Inventory:
 
     @cached_property
     def packages(self) -> dict[str, PackageState]:
-        """The packages that this program pins."""
-        return apt.package_states(HELD, self.root)
+        """The packages that this program pins, and those that hold another dockerd."""
+        return apt.package_states(dict.fromkeys((*HELD, *DAEMONS)), self.root)
 
     @cached_property
     def runtimes(self) -> dict[str, object] | None:

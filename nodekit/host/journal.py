@@ -147,8 +147,11 @@ class Transaction:
             with undisturbed():
                 self.roll_back()
 
-    def write(self, path: str, content: bytes, mode: int | None = None) -> bool:
-        """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept."""
+    def write(self, path: str, content: bytes, mode: int | None = None, *, is_own: bool = False) -> bool:
+        """Make the file hold `content`; true when it did not. Owner, attributes and, without `mode`, mode are kept.
+
+        `is_own`: all of the file is this program's, so that nothing of what somebody wrote into it is left.
+        """
         path = file_to_write(self._root, path)
         now = look(self._root, path)
         if now.kind == "file":
@@ -157,7 +160,7 @@ class Transaction:
             desired = State("file", "", content, now.mode if mode is None else mode, now.uid, now.gid, now.xattrs)
         else:
             desired = State("file", "", content, 0o644 if mode is None else mode, os.geteuid(), os.getegid())
-        return self._change(path, now, desired)
+        return self._change(path, now, desired, is_own=is_own)
 
     def remove(self, path: str) -> bool:
         """Make nothing lie at `path` (a link itself is removed, not its target); true when something did."""
@@ -223,7 +226,7 @@ class Transaction:
         self._new_folders.clear()
         return moved
 
-    def _change(self, path: str, now: State, desired: State) -> bool:
+    def _change(self, path: str, now: State, desired: State, *, is_own: bool = False) -> bool:
         if now == desired:
             return False
         entry = self._journal.paths.get(path)
@@ -232,7 +235,7 @@ class Transaction:
             new = _Entry(now, [desired.fingerprint()])
         elif now.fingerprint() in entry.ours:
             new = _Entry(entry.before, [now.fingerprint(), desired.fingerprint()])
-        elif now.fingerprint() == entry.before.fingerprint():
+        elif is_own or now.fingerprint() == entry.before.fingerprint():
             new = _Entry(entry.before, [desired.fingerprint()])
         elif desired.kind == "symlink":
             say(f"note: somebody put another file at {path}: our link takes its place, and goes again when the node is undone")

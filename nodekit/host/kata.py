@@ -12,7 +12,7 @@ from nodekit.host import kata_launching
 from nodekit.host.files import names_in, read_bytes, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
-from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
+from nodekit.rules.kata import containerd_config, crio_config, kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher, Variable
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
@@ -76,12 +76,16 @@ def effective(
     config_path: str | None,
     wanted_version: str | None = None,
     settings: Path | None = None,
+    taken_back: Mapping[str, str | None] | None = None,
+    with_release: bool = False,
 ) -> Effective:
     """Resolve and merge what the runtime reads.
 
     `config_path` is the ConfigPath that Docker's entry will have; without one, that of the entry on the machine counts.
     `wanted_version` is the release where the machine shows none, and `settings` the root folder whose daemon.json and units
-    count, when it is not `root` (a release that is unpacked, and not yet in its place). Raises NodeError `kata-not-found`,
+    count, when it is not `root` (a release that is unpacked, and not yet in its place). `taken_back` are ConfigPaths that
+    Docker's entry will not have any more, each with the one in its place. `with_release` is as if the shim of a release in
+    /opt/kata were in the PATH, where one will be. Raises NodeError `kata-not-found`,
     `kata-environment-refused`, `file-unreadable`, `file-invalid` (no TOML, no such table, bad drop-in) or `bad-input`.
     """
     if hypervisor not in kata_layout.HYPERVISORS:
@@ -96,6 +100,8 @@ def effective(
         config_path=config_path,
         version=installed or wanted_version,
         settings=settings,
+        taken_back=taken_back,
+        with_release=with_release,
     )
     text = kata_config.decode(base.content, base.resolved)
     whole: Mapping[str, Any] = kata_config.table(text, base.resolved)
@@ -125,6 +131,74 @@ def effective(
     )
 
 
+def written(root: Path, configuration: Effective, hypervisor: str, release: str | None) -> kata_layout.Written:
+    """Where `kernel_params` belong that are merged into this configuration; `release` as for `kata_layout.written_file`.
+
+    Raises NodeError `file-invalid` where they would count nowhere.
+    """
+    base = configuration.resolved_file
+    texts = {path: kata_config.decode(read_bytes(root, path) or b"", path) for path in (base, *configuration.drop_ins)}
+    setting = tuple(path for path in configuration.drop_ins if kata_config.sets_parameters(texts[path], hypervisor, path))
+    return kata_layout.written_file(base, texts[base], release, setting)
+
+
+def sharing(root: Path, resolved: str) -> list[tuple[Launcher, str, list[str]]]:
+    """What else is started with the `config.d` beside a file: each launcher, the file that it names there, links followed, and
+    the hypervisors of that file.
+
+    What this program registers is left out: it follows the file. Handlers of a containerd that serves no cluster start nothing.
+    """
+    folder = resolve(root, kata_layout.drop_in_folder(resolved))
+    others = []
+    with suppress(NodeError):  # a daemon.json that dockerd cannot read starts nothing; who needs it reports it
+        idle = _idle_files(root)
+        for launcher in configured_launchers(root, []):
+            named = file_of(root, launcher)
+            if launcher.file in idle or _is_own(root, launcher) or not named or not named[0].startswith("/"):
+                continue
+            file = resolve(root, named[0])
+            content = read_bytes(root, file) if file != resolved else None
+            if content is not None and resolve(root, kata_layout.drop_in_folder(file)) == folder:
+                with suppress(NodeError):  # one that Kata cannot read either starts nothing
+                    others.append((launcher, file, kata_config.hypervisors(kata_config.decode(content, file), file)))
+    return others
+
+
+def _is_own(root: Path, launcher: Launcher) -> bool:
+    """Whether this program registers it: Docker's runtime of our name, or a handler in our drop-in or our part of a file."""
+    if launcher.file == daemon_json.PATH:
+        return launcher.name == f"docker runtime {RUNTIME_NAME}"
+    if launcher.file.rpartition("/")[2] in (containerd_config.DROP_IN, crio_config.DROP_IN_NAME):
+        return True
+    text = (read_bytes(root, launcher.file) or b"").decode(errors="replace")
+    return containerd_config.BEGIN in text and not containerd_config.names_handler(text, launcher.name.rpartition(" ")[2])
+
+
+def _idle_files(root: Path) -> set[str]:
+    """The files of a containerd that has its CRI plugin turned off, as the one in Docker's package is set up."""
+    try:
+        files = kata_launching.containerd_files(root, _containerd_file(root) or kata_launchers.CONTAINERD[0])
+    except NodeError:
+        return set()
+    return {path for path, _ in files} if containerd_config.cri_disabled(files) else set()
+
+
+def refuse_other_hypervisors(root: Path, resolved: str, hypervisor: str) -> None:
+    """Raise NodeError `file-invalid` where a drop-in beside a file, with a table of that hypervisor, would be read for another
+    one that somebody starts: of two tables Kata's Go runtime takes one at random, and its Rust runtime refuses one that is not
+    whole (`config.go`, `updateRuntimeConfigHypervisor`; `types/hypervisor/mod.rs`, `validate`)."""
+    for launcher, file, tables in sharing(root, resolved):
+        if tables and hypervisor not in tables:
+            raise NodeError(
+                "file-invalid",
+                f"{kata_layout.drop_in_folder(resolved)} is read for {printable(launcher.name, 100)} too, and its file {file} is "
+                f"of hypervisor {printable(', '.join(tables), 100)}: with a table of {hypervisor} there, its guests would fail "
+                "or start with the wrong one",
+                "shared",
+                file=resolved,
+            )
+
+
 def _other_file(root: Path, runtime: str, installed: str | None, hypervisor: str) -> str:
     """What to do when the file that is read is one of another hypervisor."""
     try:
@@ -146,21 +220,80 @@ def _leaves(table: Mapping[str, Any], path: str, above: tuple[str, ...] = ()) ->
 
 
 def chosen(
-    root: Path, *, runtime: str, hypervisor: str, config_path: str | None, version: str | None, settings: Path | None = None
+    root: Path,
+    *,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    settings: Path | None = None,
+    taken_back: Mapping[str, str | None] | None = None,
+    with_release: bool = False,
 ) -> Choice:
-    """The base file that the runtime reads; `settings` as for `effective`.
+    """The base file that the runtime reads; `settings`, `taken_back` and `with_release` as for `effective`.
 
     Go: ConfigPath, then KATA_CONF_FILE, then the list (`create.go`, `loadRuntimeConfig`). Rust: the environment comes first
     (`manager.rs`, `load_config`), and there it counts even when it is empty. Raises NodeError `kata-not-found`,
     `kata-environment-refused` or `file-unreadable`.
     """
-    where = settings or root
+    option, names = _named(root, settings or root, runtime, hypervisor, config_path, version, taken_back or {}, with_release)
+    for at, name in enumerate(names):
+        resolved = resolve(root, name)
+        content = read_bytes(root, resolved)
+        if content is not None and option:
+            return Choice(name, resolved, content, f"{option} names {name}", option)
+        if content is not None:
+            place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
+            return Choice(name, resolved, content, place, None)
+    dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
+    deployed = deploy_files(root)
+    hint = f"; kata-deploy has put {', '.join(deployed[:4])} here: name one with configPath" if deployed else ""
+    message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
+    if dangling:
+        message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
+    if option:
+        message = f"{option} names {names[0]}, which does not exist, so every guest would fail"
+    raise NodeError("kata-not-found", message, "named" if option else "", seen=hint)
+
+
+def is_of_release(
+    root: Path,
+    *,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    taken_back: Mapping[str, str | None] | None = None,
+) -> bool:
+    """Whether the file that a shim of the release in /opt/kata reads is one of that release; where it is not there, whether it
+    would be. Arguments as of `chosen`; raises as that does, except for a file that is not there."""
+    _, names = _named(root, root, runtime, hypervisor, config_path, version, taken_back or {}, with_release=True)
+    paths = [resolve(root, name) for name in names]
+    existing = [path for path in paths if os.path.lexists(root / path.lstrip("/"))][:1]
+    release = resolve(root, kata_layout.INSTALL_FOLDER)
+    return any(path.startswith(f"{release}/") for path in existing or paths)
+
+
+def _named(
+    root: Path,
+    where: Path,
+    runtime: str,
+    hypervisor: str,
+    config_path: str | None,
+    version: str | None,
+    taken_back: Mapping[str, str | None],
+    with_release: bool,
+) -> tuple[str | None, tuple[str, ...]]:
+    """The setting below `where` that names the base file, and that file; without one None, and the runtime's own list."""
     launcher = None
     with suppress(NodeError) if config_path else nullcontext():  # then a broken daemon.json names no other file
-        launcher = _docker_launcher(where) or (None if config_path else _other_launcher(where, runtime, hypervisor))
+        launcher = _docker_launcher(where, taken_back)
+        if not (launcher or config_path or with_release):
+            launcher = _other_launcher(where, runtime, hypervisor)
     program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
     started = _started(where, program)[-1] if program else None
-    listed = kata_layout.candidates(runtime, version, _spelled(where, resolve(where, started)) if started else None)
+    behind = _spelled(where, resolve(where, started)) if started else None
+    listed = kata_layout.candidates(runtime, version, kata_layout.release_shim(runtime) if with_release else behind)
     option = (config_path, "the given configPath") if config_path else _option(launcher)
     variable = environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
@@ -175,27 +308,10 @@ def chosen(
         if launcher is not None and launcher.shim != kata_layout.SHIM and place == program:
             place += f", the shim of {launcher.name}"
         option = (variable.value, f"{kata_layout.ENVIRONMENT} in {place}") if variable.value else None
-    names = (option[0],) if option else listed
     if option and not option[0].startswith("/"):
         message = f"{option[1]} names {printable(option[0], 200)}, which is no absolute path, so what Kata reads is not known"
-        raise NodeError("kata-not-found", message, seen="")
-    for at, name in enumerate(names):
-        resolved = resolve(root, name)
-        content = read_bytes(root, resolved)
-        if content is not None and option:
-            return Choice(name, resolved, content, f"{option[1]} names {name}", option[1])
-        if content is not None:
-            place = f"{name} is entry {at + 1} of the {runtime} runtime's own list, and the first that exists"
-            return Choice(name, resolved, content, place, None)
-    dangling = [name for name in names if (root / name.lstrip("/")).is_symlink()]
-    deployed = deploy_files(root)
-    hint = f"; kata-deploy has put {', '.join(deployed[:4])} here: name one with configPath" if deployed else ""
-    message = f"Kata's {runtime} runtime finds no configuration file on this node: none of {', '.join(names)} exists"
-    if dangling:
-        message += f", and {dangling[0]} is a dangling link to {resolve(root, dangling[0])}"
-    if option:
-        message = f"{option[1]} names {option[0]}, which does not exist, so every guest would fail"
-    raise NodeError("kata-not-found", message, seen=hint)
+        raise NodeError("kata-not-found", message, "named", seen="")
+    return (option[1], (option[0],)) if option else (None, listed)
 
 
 def _spelled(root: Path, resolved: str) -> str:
@@ -204,9 +320,11 @@ def _spelled(root: Path, resolved: str) -> str:
     return kata_layout.INSTALL_FOLDER + resolved.removeprefix(release) if resolved.startswith(f"{release}/") else resolved
 
 
-def _docker_launcher(root: Path) -> Launcher | None:
+def _docker_launcher(root: Path, taken_back: Mapping[str, str | None]) -> Launcher | None:
     """Docker's runtime of our name, where it names a configuration file, or a shim that is there: perhaps a script with one."""
     launcher = _docker_runtime(root)
+    if launcher and launcher.config_path:
+        launcher = launcher._replace(config_path=taken_back.get(launcher.config_path, launcher.config_path))
     return launcher if launcher and (launcher.config_path or program_of(root, launcher.shim)) else None
 
 
@@ -229,8 +347,13 @@ def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | Non
 
 def configured_launchers(root: Path, notes: list[str]) -> list[Launcher]:
     """Everything that starts Kata on this machine, as `kata_launching.launchers`, with the file that containerd's unit names."""
+    return kata_launching.launchers(root, notes, _containerd_file(root))
+
+
+def _containerd_file(root: Path) -> str | None:
+    """The main file that containerd's unit names; None where it names none."""
     named = kata_launchers.option(unit_command(root, kata_launchers.UNITS[0]), "config", "c")
-    return kata_launching.launchers(root, notes, named if named and named.startswith("/") else None)
+    return named if named and named.startswith("/") else None
 
 
 def _option(launcher: Launcher | None) -> tuple[str, str] | None:
@@ -277,7 +400,7 @@ def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
     if launcher.config_path:
         return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
     program = program_of(root, launcher.shim)
-    variable = _in_scripts(root, program, kata_layout.ENVIRONMENT) if program else None
+    variable = in_scripts(root, program, kata_layout.ENVIRONMENT)[0] if program else None
     if variable is None or not variable.value:
         return None
     return variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}, the shim of {launcher.name}"
@@ -294,19 +417,29 @@ def _started(root: Path, program: str) -> list[str]:
     return programs
 
 
-def _in_scripts(root: Path, program: str, name: str) -> Variable | None:
-    """What a script in a shim's place sets a variable to; of several that start each other the last, whose value the shim has."""
-    for each in reversed(_started(root, program)):
-        value = kata_launchers.in_script(_script(root, each), name)
-        if value is not None:
-            return Variable(value, each)
-    return None
+def in_scripts(root: Path, program: str, name: str) -> tuple[Variable | None, list[Variable]]:
+    """What a script in a shim's place sets a variable to, and what it sets for itself alone.
+
+    Of several scripts that start each other the last counts, whose value the shim has. What a script does not export reaches the
+    shim only where the variable was in its own environment already.
+    """
+    result, alone = None, []
+    for each in _started(root, program):
+        text = _script(root, each)
+        value = kata_launchers.in_script(text, name)
+        if value is None:
+            continue
+        if kata_launchers.exports(text, name) or result or _shim_variable(root, name):
+            result = Variable(value, each)
+        else:
+            alone.append(Variable(value, each))
+    return result, alone
 
 
 def environment(root: Path, program: str | None) -> Variable | None:
     """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
     name = kata_layout.ENVIRONMENT
-    return (_in_scripts(root, program, name) if program else None) or _shim_variable(root, name)
+    return (in_scripts(root, program, name)[0] if program else None) or _shim_variable(root, name)
 
 
 def _shim_variable(root: Path, name: str) -> Variable | None:
@@ -329,13 +462,16 @@ def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variab
     return result
 
 
-def unit_command(root: Path, unit: str) -> list[str]:
-    """The command line that a unit starts, with its variables expanded; empty when there is no such unit."""
+def unit_command(root: Path, unit: str, *, keeps_unknown: bool = False) -> list[str]:
+    """The command line that a unit starts, with its variables expanded; empty when there is no such unit.
+
+    A variable that its files do not set is empty, or stays as it is written: systemd may have it from elsewhere.
+    """
     files = unit_files(root, unit)
 
     def value(name: str) -> str:
         setting = unit_variable(root, files, name)
-        return setting.value if setting else ""
+        return setting.value if setting else f"${{{name}}}" if keeps_unknown else ""
 
     return kata_launchers.expanded(kata_launchers.started(files), value)
 
@@ -359,10 +495,10 @@ def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
     files = []
     for name in sorted(paths):
         masked = resolve(root, paths[name]) == "/dev/null"
-        if masked and not name:
+        content = b"" if masked else read_bytes(root, paths[name])
+        if content == b"" and not name:  # as a link to /dev/null does (systemd.unit(5))
             return []
-        content = None if masked else read_bytes(root, paths[name])
-        if content is not None:
+        if content:
             files.append((paths[name], content.decode(errors="replace")))
     return files
 

@@ -246,21 +246,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     """
     place = runtime.place
     known = _known(runtime, handler)
-    if handler.snapshotter and place.name != "cri-o" and not containerd_config.has_devmapper(runtime.files):
-        raise NodeError(
-            "snapshotter-missing",
-            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and {runtime.main} gives it "
-            "no pool (pool_name), so every pod would fail",
-        )
-    if handler.snapshotter and not (
-        place.name == "cri-o" or containerd_config.has_snapshotter_of_handler(runtime.files, runtime.release, handler.snapshotter)
-    ):
-        raise NodeError(
-            "snapshotter-missing",
-            f"Node {node}: the handler {handler.name} needs the snapshotter {handler.snapshotter}, and containerd "
-            f"{runtime.release[0]}.{runtime.release[1]} takes no snapshotter for one handler, so every pod would fail",
-            "handler",
-        )
+    refuse_snapshotter(node, runtime, handler.name, handler.snapshotter)
     if handler_registration.is_served(node, place.name, known, handler):
         assert known is not None
         if not known.keeps_devices:
@@ -290,7 +276,7 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
             with step(f"Registering {handler.name} in {place.name}: {work.target.file}"):
                 # What ours of an earlier run changed is no measure: it may be what is put right now.
                 before = None if journal.paths(root, JOURNAL) else _whole(runtime)
-                change.write(work.target.file, work.content)
+                change.write(work.target.file, work.content, is_own=work.target.strategy == "drop-in")
                 _refuse_unread(root, runtime, handler, work)
                 _refuse_changed(runtime, work, before)
             is_reread = unit is not None
@@ -308,11 +294,28 @@ def register(root: Path, node: str, runtime: Runtime, handler: Handler) -> Outco
     return Outcome(True, place.name, work.target.file, unit)
 
 
+def refuse_snapshotter(node: str, runtime: Runtime, handler: str, snapshotter: str | None) -> None:
+    """Raise NodeError `snapshotter-missing` where the runtime cannot give the handler's pods the snapshotter that they need."""
+    if not snapshotter or runtime.place.name == "cri-o":
+        return
+    message = f"Node {node}: the handler {handler} needs the snapshotter {snapshotter}, and"
+    if not containerd_config.has_devmapper(runtime.files):
+        raise NodeError("snapshotter-missing", f"{message} {runtime.main} gives it no pool (pool_name), so every pod would fail")
+    if not containerd_config.has_snapshotter_of_handler(runtime.files, runtime.release, snapshotter):
+        release = ".".join(map(str, runtime.release))
+        raise NodeError(
+            "snapshotter-missing",
+            f"{message} containerd {release} takes no snapshotter for one handler, so every pod would fail",
+            "handler",
+        )
+
+
 def unregistered(root: Path, node: str, runtime: Runtime, handler: Handler) -> tuple[str, bytes, bytes | None] | None:
     """The file that `register` would write, its content to be, and its content now; None where it would write nothing.
 
-    Raises NodeError `handler-foreign`, or as reading does.
+    Raises NodeError `handler-foreign`, `snapshotter-missing`, or as reading does.
     """
+    refuse_snapshotter(node, runtime, handler.name, handler.snapshotter)
     if handler_registration.is_served(node, runtime.place.name, _known(runtime, handler), handler):
         return None
     work = _work(root, runtime, handler)

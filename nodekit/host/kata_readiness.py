@@ -12,24 +12,28 @@ from nodekit.rules.node_state import KataSettings
 from nodekit.rules.text import public
 
 
-def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
+def refuse_unready(root: Path, node: str, settings: KataSettings, taken_back: Mapping[str, str | None]) -> str | None:
     """Refuse what the verb `kata` would fail on after Docker was changed; the QEMU of the Kata that is there, if that is its own.
 
-    Where no archive will be installed, Kata must be there and of the right release; otherwise the archive must be one for this
-    machine, reachable, and have room. A guest must fit into the node's memory. Raises NodeError as `kata.effective`,
+    Where no archive will be installed, Kata must be there, of the right release, and read our parameters; otherwise the archive
+    must be one for this machine, reachable, and have room, and a file outside it that Kata will read must be right. A guest must
+    fit into the node's memory. `taken_back` as for `kata.effective`. Raises NodeError as `kata.effective`, `kata.written`,
     `kata_releases`, `kata_archive`, `kata_download` and `guest_memory`.
     """
     archive = kata_releases.to_install(settings.install, os.uname().machine)
     if archive is None:
-        return _hypervisor(root, node, settings)
+        return _hypervisor(root, node, settings, taken_back)
     if kata_archive.installed(root) == archive.sha256 and not kata_archive.missing(root):
-        return _hypervisor(root, node, settings)
+        return _hypervisor(root, node, settings, taken_back)
     from nodekit.host.kata_download import size  # loads HTTP, which a run that installs nothing does not need
 
     kata_archive.refuse_foreign(root)
     if kata_archive.installed(root) != archive.sha256:
         kata_archive.refuse_immovable(root)
-    _memory(node, settings, {"default_memory": guest_memory.RELEASE_MIB})
+    if _is_of_release(root, settings, taken_back):
+        _memory(node, settings, {"default_memory": guest_memory.RELEASE_MIB})
+    else:
+        _memory(node, settings, _configuration(root, settings, taken_back, is_coming=True).hypervisor)
     with step(f"preflight: asking for {public(archive.address)}"):
         archive_bytes = size(root, archive.address)
     if archive_bytes:
@@ -37,15 +41,41 @@ def refuse_unready(root: Path, node: str, settings: KataSettings) -> str | None:
     return None
 
 
-def _hypervisor(root: Path, node: str, settings: KataSettings) -> str | None:
-    """The QEMU that the Kata on this node would start; None for another hypervisor, or when no program lies there."""
+def _is_of_release(root: Path, settings: KataSettings, taken_back: Mapping[str, str | None]) -> bool:
+    return kata.is_of_release(
+        root,
+        runtime=settings.runtime,
+        hypervisor=settings.hypervisor,
+        config_path=settings.config_path,
+        version=settings.version,
+        taken_back=taken_back,
+    )
+
+
+def _configuration(
+    root: Path, settings: KataSettings, taken_back: Mapping[str, str | None], *, is_coming: bool = False
+) -> kata.Effective:
+    """What is read of a configuration that is there now; refused where our parameters would count nowhere in it.
+
+    `is_coming`: the release of the settings is still to be installed.
+    """
     effective = kata.effective(
         root,
         runtime=settings.runtime,
         hypervisor=settings.hypervisor,
         config_path=settings.config_path,
         wanted_version=settings.version,
+        taken_back=taken_back,
+        with_release=is_coming,
     )
+    release = settings.version if is_coming else effective.version or settings.version
+    kata.written(root, effective, settings.hypervisor, release)
+    return effective
+
+
+def _hypervisor(root: Path, node: str, settings: KataSettings, taken_back: Mapping[str, str | None]) -> str | None:
+    """The QEMU that the Kata on this node would start; None for another hypervisor, or when no program lies there."""
+    effective = _configuration(root, settings, taken_back)
     kata_releases.refuse_another_version(node, effective.version, settings.version)
     _memory(node, settings, effective.hypervisor)
     path = str(effective.hypervisor.get("path", ""))

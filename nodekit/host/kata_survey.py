@@ -1,11 +1,21 @@
 """What lies around the configuration that Kata reads: who starts Kata, and which files look relevant and are ignored."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from nodekit.host.files import names_in, read_bytes, resolve
-from nodekit.host.kata import Effective, configured_launchers, deploy_files, file_of, unit_files, unit_variable
+from nodekit.host.kata import (
+    Effective,
+    configured_launchers,
+    deploy_files,
+    file_of,
+    in_scripts,
+    program_of,
+    unit_files,
+    unit_variable,
+)
 from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
@@ -43,7 +53,18 @@ def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -
         for launcher in launchers
         if (named := file_of(root, launcher)) and not named[0].startswith("/")
     ]
+    notes += _unexported(root, [effective.shim, *(program_of(root, launcher.shim) for launcher in launchers)])
     return Survey(tuple(launchers), tuple(dead), (*notes, *_notes(root, effective, hypervisor)))
+
+
+def _unexported(root: Path, programs: Sequence[str | None]) -> list[str]:
+    """Scripts in the place of shims that set the variable for themselves alone, as without `export`."""
+    name = kata_layout.ENVIRONMENT
+    alone = [variable for program in dict.fromkeys(programs) if program for variable in in_scripts(root, program, name)[1]]
+    return [
+        f"{variable.file} sets {name}={printable(variable.value, 200)} and does not export it, so no shim has it"
+        for variable in dict.fromkeys(alone)
+    ]
 
 
 def _dead_files(

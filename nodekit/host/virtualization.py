@@ -59,7 +59,7 @@ def presence(flag: str | None) -> Presence:
 def keep(root: Path, change: Transaction, required: list[str]) -> bool:
     """Have the modules loaded at every start; those built into the kernel need no line. Whether that changed a file."""
     content = _content(root, required)
-    return content is not None and change.write(MODULES_FILE, content, 0o644)
+    return content is not None and change.write(MODULES_FILE, content, 0o644, is_own=True)
 
 
 def _content(root: Path, required: list[str]) -> bytes | None:

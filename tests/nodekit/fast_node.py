@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from nodekit.commands import converge, docker, kata, preflight, restore, status
+from nodekit.commands import compare, converge, docker, kata, preflight, restore, status
 from nodekit.errors import NodeError
 from nodekit.host import apt, apt_source, failpoints, kata_download, modules, signals, virtualization
 from nodekit.host import docker as host_docker
@@ -395,7 +395,7 @@ class Ended:
 
 VERBS: dict[str, Callable[[dict[str, object], Path], dict[str, object]]] = {
     "preflight": preflight.run, "docker": docker.run, "kata": kata.run, "converge": converge.run, "restore": restore.run,
-    "status": lambda _, root: status.run(root),
+    "status": lambda _, root: status.run(root), "compare": compare.run,
 }  # fmt: skip
 
 

@@ -135,6 +135,34 @@ def test_daemon_json_refuses_by_the_name_of_the_file(tmp_path: Path, capsys: pyt
         question.run(Path("/"), file=str(file), runtime="kata", config_path="relative")
 
 
+@pytest.mark.parametrize("key", daemon_json.CONFIG_PATH)
+@pytest.mark.parametrize("before", [None, "/theirs.toml"])
+def test_a_path_of_ours_goes_however_somebody_has_spelled_its_key(key: str, before: str | None) -> None:
+    text = entry(runtimeType=TYPE, options={key: "/ours.toml", "Other": 1})
+    merged = daemon_json.merge(text, "kata", None, ["/ours.toml"], before)
+    expected = {"Other": 1} if before is None else {"Other": 1, "ConfigPath": before}
+    assert json.loads(merged)["runtimes"]["kata"]["options"] == expected
+
+
+def test_daemon_json_asks_dockerd_as_its_unit_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dockerd does not start with an address both in its unit and in its file."""
+    questions: list[list[str]] = []
+    monkeypatch.setattr(question.docker, "refuse_invalid", lambda text, options: questions.append(list(options)))
+    for path, text in {
+        "lib/systemd/system/docker.service": "[Service]\nExecStart=/usr/bin/dockerd -H fd:// --iptables=false\n",
+        "etc/systemd/system/docker.service.d/10-mine.conf": "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd -H fd://\n",
+        "srv/daemon.json": '{"hosts": ["unix:///run/docker.sock"]}',
+        "srv/other.json": "{}",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "etc/docker").mkdir()
+    (tmp_path / "etc/docker/daemon.json").symlink_to("/srv/daemon.json")
+    for file in ("/etc/docker/daemon.json", "/srv/daemon.json", "/srv/other.json"):
+        question.run(tmp_path, file=file, runtime="kata", config_path=None)
+    assert questions == [["-H", "fd://"], ["-H", "fd://"], []]
+
+
 @pytest.mark.parametrize("verb", ["daemon-json", "apt-sources", "compat"])
 def test_help_teaches_the_options(verb: str) -> None:
     argv = [sys.executable, "-m", "nodekit", verb, "--help"]

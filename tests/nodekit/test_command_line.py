@@ -122,6 +122,20 @@ def test_compat_takes_what_is_not_given_from_the_root(root: Path) -> None:
     assert result.returncode == 1 and "--kata" in result.stderr
 
 
+@pytest.mark.parametrize(("package", "version"), [("docker.io", "28.5.2-0ubuntu1"), ("docker-ce", "5:28.5.2-1~debian.13~trixie")])
+def test_status_judges_the_docker_that_compat_judges(root: Path, package: str, version: str) -> None:
+    database = root / "var/lib/dpkg"
+    database.mkdir(parents=True)
+    (database / "status").write_text(
+        f"Package: {package}\nStatus: install ok installed\nMaintainer: t\nArchitecture: all\nVersion: {version}\n"
+        "Description: d\n"
+    )
+    (root / "opt/kata/VERSION").write_text("3.27.0\n")
+    assert nodekit("compat", "--root", str(root)).returncode == 1
+    compatible = answer("status", "--root", str(root))["compatible"]
+    assert isinstance(compatible, dict) and compatible["go"]["ok"] is False
+
+
 def test_effective_lists_what_counts_and_what_is_ignored(root: Path) -> None:
     argv = ("effective", "--root", str(root), "--runtime", "go", "--hypervisor", "qemu")
     document = answer(*argv)

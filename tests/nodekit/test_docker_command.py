@@ -155,6 +155,39 @@ def test_a_dockerd_that_does_not_listen_where_it_is_asked_is_left_as_it_is(
 
 
 @pytest.mark.parametrize(
+    ("options", "file", "message"),
+    [
+        ("--config-file /etc/docker/mine.json", None, "--config-file /etc/docker/mine.json, so it does not read"),
+        ("-H fd://", {"hosts": ["unix:///run/docker.sock"]}, "both as a flag and in the configuration file: hosts"),
+        ("--firewall-backend=nftables", None, "--firewall-backend, which Docker 27.5.1 does not know"),
+        ("--debug", None, None),
+    ],
+)
+def test_options_that_a_unit_takes_from_a_variable_count_like_those_in_it(
+    tmp_path: Path, options: str, file: dict[str, object] | None, message: str | None
+) -> None:
+    """As many units do, by DOCKER_OPTS in /etc/default/docker. Lost if this fails: containers stop for a run that fails."""
+    programs = lay_out(tmp_path / "root", NEW, FILES)
+    texts = {
+        "etc/systemd/system/docker.service": "[Service]\nEnvironmentFile=-/etc/default/docker\n"
+        "ExecStart=/usr/bin/dockerd $DOCKER_OPTS\n",
+        "etc/default/docker": f'# those of this machine\nDOCKER_OPTS="{options}"\n',
+        "etc/docker/daemon.json": json.dumps(file or {}),
+    }
+    for name, text in texts.items():
+        (programs.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (programs.root / name).write_text(text)
+    before, files_before = programs.load(), tree(programs.root)
+    ended = perform(programs.root, "docker", STATE)
+    assert ended.code == int(message is not None), ended.document
+    if message is not None:
+        error: dict[str, str] = ended.document["error"]  # type: ignore[assignment]
+        assert error["code"] == "file-invalid" and message in error["message"], error
+        assert "Installing" not in ended.output and programs.load().dockerd == before.dockerd
+        assert tree(programs.root) == files_before
+
+
+@pytest.mark.parametrize(
     ("version", "options", "file", "message"),
     [
         (
@@ -194,6 +227,34 @@ def test_a_docker_that_could_not_start_again_is_not_stopped(
         machine = programs.load()
         assert (machine.packages["docker-ce"].version, machine.dockerd) == (version, before.dockerd)
         assert tree(programs.root) == files_before
+
+
+def test_a_check_says_that_dockerd_would_not_start_with_what_somebody_wrote(tmp_path: Path) -> None:
+    """Lost if this fails: a check promises that an `up` puts a file right, and the `up` refuses it."""
+    programs = pinned(tmp_path)
+    (programs.root / "proc/sys/kernel/random").mkdir(parents=True)
+    (programs.root / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    (programs.root / "etc/docker/daemon.json").write_text('{"misspelt": true}')
+    ended = perform(programs.root, "compare", {"node": "n", "docker": STATE})
+    differences: list[dict[str, str]] = ended.document["differences"]  # type: ignore[assignment]
+    assert [difference["kind"] for difference in differences] == ["file", "refused"]
+    error: dict[str, str] = perform(programs.root, "docker", STATE).document["error"]  # type: ignore[assignment]
+    assert error["message"] in differences[1]["what"]
+
+
+def test_a_check_tells_when_the_file_behind_a_link_was_written(tmp_path: Path) -> None:
+    """Lost if this fails: who looks for the cause of a change is told the day on which the link was made."""
+    programs = pinned(tmp_path)
+    (programs.root / "proc/sys/kernel/random").mkdir(parents=True)
+    (programs.root / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    file, target = programs.root / "etc/docker/daemon.json", programs.root / "srv/daemon.json"
+    file.unlink()
+    file.symlink_to("/srv/daemon.json")
+    target.write_text("{}")
+    os.utime(target, (86400, 86400))
+    ended = perform(programs.root, "compare", {"node": "n", "docker": STATE})
+    (difference,) = ended.document["differences"]  # type: ignore[misc]
+    assert difference["traces"] == ["/srv/daemon.json was last written 1970-01-02 00:00:00 UTC; its owner is user root"]
 
 
 def test_a_daemon_json_that_the_pinned_docker_does_not_know_is_refused_before_any_package_moves(tmp_path: Path) -> None:

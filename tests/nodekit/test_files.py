@@ -15,7 +15,7 @@ import pytest
 from nodekit.errors import NodeError
 from nodekit.host import apt, files, journal, kata_start, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
-from nodekit.host.journal import Transaction, journals, recorded, restore
+from nodekit.host.journal import Transaction, journals, outlook, recorded, restore
 from nodekit.host.lock import LOCK, node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
 from nodekit.rules.kata.kata_start_model import File
@@ -241,6 +241,17 @@ def test_restore_keeps_what_somebody_edited_even_when_we_wrote_on_top(root: Path
     assert (outcome.restored, outcome.kept) == ([], {"/etc/plain": "edited by somebody since"})
     assert (root / "etc/plain").read_text() == expected
     assert journals(root) == []
+
+
+def test_an_edit_is_no_part_of_a_file_that_is_ours_as_a_whole(root: Path) -> None:
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours", is_own=True)
+    (root / "etc/plain").write_text("edited")
+    assert outlook(root, "t").kept == {"/etc/plain": "edited by somebody since"}
+    with Transaction(root, "t") as change:
+        change.write("/etc/plain", b"ours, of other settings", is_own=True)
+    assert restore(root, "t").kept == {}
+    assert (root / "etc/plain").read_text() == "first"
 
 
 def test_a_file_that_somebody_deleted_is_written_again_and_then_kept(root: Path) -> None:

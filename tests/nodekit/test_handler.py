@@ -812,6 +812,11 @@ def test_firecracker_without_block_devices_is_refused(root: Path, monkeypatch: p
     put(root, MAIN, f"{IMPORTING}{devmapper}")
     kata.run(desired, root)
     assert host.text(DROP_IN).count("devmapper") == 2
+    assert list(kata.differences(KataState.read(desired), root)) == []
+    put(root, MAIN, IMPORTING)  # the pool is gone, and our file is as it was
+    with pytest.raises(NodeError) as caught:
+        list(kata.differences(KataState.read(desired), root))
+    assert caught.value.code == "snapshotter-missing"
 
 
 def test_firecracker_is_refused_where_containerd_takes_no_snapshotter_for_one_handler(

@@ -1,15 +1,23 @@
 """The verb `kata` in a throw-away root: what is read holds the parameters, everything else stays, and all of it can go again."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nodekit.commands import kata, restore
+from nodekit.commands import compare, kata, restore
 from nodekit.commands.kata import SHIM_LINK
 from nodekit.errors import NodeError
 from nodekit.host import files, journal
+from nodekit.host import kata as host_kata
+from nodekit.host.inventory import Inventory
+from nodekit.rules.kata import containerd_config
+from nodekit.rules.kata.containerd_config import Handler
 from nodekit.rules.kata.kata_layout import DROP_IN, MANAGED_MARK, MARKER
+from nodekit.rules.node_state import CompareState, KataState
 from tests.nodekit.kata_files import put, setting
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER, archive, served, tree
 
@@ -242,6 +250,17 @@ def test_a_file_of_our_release_that_somebody_edited_survives_every_restore(tmp_p
     assert tree(tmp_path) == {}
 
 
+def test_an_edit_that_other_settings_wrote_over_keeps_no_release_on_the_node(tmp_path: Path) -> None:
+    drop_in = tmp_path / FOLDER / "config.d" / DROP_IN
+    with served(archive()) as (address, sha256):
+        desired = state([SEED], install={"any": {"address": address, "sha256": sha256}})
+        kata.run(desired, tmp_path)
+        drop_in.write_text(drop_in.read_text().replace(SEED, f"{SEED} quiet"))
+        kata.run({**desired, "kernelParams": [SEED, ZERO]}, tmp_path)
+    assert restore.run({"node": "n"}, tmp_path)["kept"] == []
+    assert tree(tmp_path) == {}
+
+
 def test_new_archive_starts_from_its_own_parameters(tmp_path: Path) -> None:
     for version in ("3.32.0", "3.33.0"):
         with served(archive(version)) as (address, sha256):
@@ -347,3 +366,110 @@ def test_a_release_of_a_marker_without_a_list_counts_as_whole(tmp_path: Path) ->
         kata.run(desired, tmp_path)
         put(tmp_path, f"/opt/kata/{MARKER}", f'{{"sha256": "{sha256}"}}')
         assert kata.run(desired, tmp_path)["changed"] is False
+
+
+IN_RELEASE = f"/{FOLDER}/configuration-qemu.toml"
+DAMAGES: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
+    "all of it": (lambda root: shutil.rmtree(root / "opt/kata"), "3.32.0", ["release"]),
+    "its configuration": (lambda root: (root / IN_RELEASE.lstrip("/")).unlink(), "3.32.0", ["release"]),
+    "its shim": (lambda root: (root / "opt/kata/bin/containerd-shim-kata-v2").unlink(), "3.32.0", ["release"]),
+    "its drop-in": (lambda root: shutil.rmtree(root / FOLDER / "config.d"), "3.32.0", ["file"]),
+    "nothing, and it is another one": (lambda root: None, "3.33.0", ["release"]),
+    "its syntax, and it is another one": (lambda root: (root / IN_RELEASE.lstrip("/")).write_text("x ="), "3.33.0", ["release"]),
+    "its syntax": (lambda root: (root / IN_RELEASE.lstrip("/")).write_text("x ="), "3.32.0", ["refused"]),
+    "its mark": (lambda root: (root / "opt/kata" / MARKER).unlink(), "3.32.0", ["refused"]),
+}
+"""What a release of ours has lost -> how, the release that the stack wants, and the kinds of differences."""
+
+
+@pytest.mark.parametrize("path", [None, IN_RELEASE], ids=["found", "named"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_check_of_a_damaged_release_foretells_what_the_verb_does(tmp_path: Path, damage: str, path: str | None) -> None:
+    spoil, version, kinds = DAMAGES[damage]
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("a-boot\n")
+    with served(archive()) as (address, sha256):
+        kata.run(state([SEED], install={"any": {"address": address, "sha256": sha256}}, configPath=path), tmp_path)
+    spoil(tmp_path)
+    with served(archive(version)) as (address, sha256):
+        desired = state([SEED], version=version, install={"any": {"address": address, "sha256": sha256}}, configPath=path)
+
+        def differing() -> list[str]:
+            check = CompareState(node="n", kata=KataState.read(desired))
+            return [difference.kind for difference in compare._differences(check, Inventory(tmp_path))]
+
+        assert differing() == kinds
+        if kinds == ["refused"]:
+            with pytest.raises(NodeError):
+                kata.run(desired, tmp_path)
+        else:
+            assert kata.run(desired, tmp_path)["changed"] is True
+            assert differing() == []
+
+
+def test_a_check_without_the_release_still_names_a_file_outside_it_that_is_gone(tmp_path: Path) -> None:
+    desired = state([], install={"any": {"address": "http://127.0.0.1:9/x", "sha256": "0" * 64}}, configPath="/srv/gone.toml")
+    with pytest.raises(NodeError) as caught:
+        list(kata.differences(KataState.read(desired), tmp_path))
+    assert caught.value.code == "kata-not-found"
+
+
+def _handler(root: Path, name: str, file: str, main: str = "version = 2\n") -> None:
+    """Have containerd start Kata with another file."""
+    table = f'[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}'
+    put(root, "/etc/containerd/config.toml", f'{main}{table}]\nruntime_type = "io.containerd.{name}.v2"\n{table}.options]\n')
+    (root / "etc/containerd/config.toml").open("a").write(f'ConfigPath = "{file}"\n')
+
+
+def test_a_folder_of_drop_ins_that_another_hypervisor_reads_is_left_alone(root: Path) -> None:
+    """Lost if this fails: guests of somebody's other handler start at random with QEMU and half a configuration, or fail."""
+    other = f"/{FOLDER}/configuration-fc.toml"
+    put(root, other, CONFIG.replace("hypervisor.qemu", "hypervisor.firecracker"))
+    _handler(root, "kata-fc", other)
+    error = refused(root, "file-invalid", state([SEED]))
+    assert "containerd handler kata-fc" in error.message and "into a folder of its own" in error.remedy
+    assert kata.run(state([]), root)["changed"] is False, "nothing is to be written"
+    _handler(root, "kata-fc", other, 'version = 2\ndisabled_plugins = ["cri"]\n')
+    assert kata.run(state([SEED]), root)["changed"] is True, "a containerd that serves no cluster"
+    _handler(root, "kata-fc", other)
+    with pytest.raises(NodeError, match="kata-fc"):
+        list(kata.differences(KataState.read(state([SEED])), root))
+    own = "/srv/kata/configuration-qemu.toml"
+    put(root, own, CONFIG)
+    result = kata.run(state([SEED], configPath=own), root)
+    assert result["written"] == f"/srv/kata/config.d/{DROP_IN}" and not (root / FOLDER / "config.d").exists()
+
+
+def test_what_this_program_registered_for_earlier_settings_is_nobody_elses(root: Path) -> None:
+    """Lost if this fails: a stack that is given another hypervisor is refused for the sake of its own handler."""
+    fc, own = f"/{FOLDER}/configuration-fc.toml", f"/{FOLDER}/configuration-qemu.toml"
+    put(root, fc, CONFIG.replace("hypervisor.qemu", "hypervisor.firecracker"))
+    entry = {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": own}}
+    put(root, "/etc/docker/daemon.json", json.dumps({"runtimes": {"kata": entry}}))
+    handler = Handler("kata-qemu", "/opt/kata/bin/shim", own)
+    put(root, "/etc/containerd/conf.d/60-kata-nodes.toml", containerd_config.drop_in(handler, 2))
+    imported = 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
+    put(root, "/etc/containerd/config.toml", imported)
+    desired = state([SEED], hypervisor="firecracker", configPath=fc)
+    assert [launcher.name for launcher in host_kata.configured_launchers(root, [])][1:] == ["containerd handler kata-qemu"]
+    assert kata.run(desired, root)["changed"] is True
+    restore.run({"node": "n"}, root)
+    (root / "etc/containerd/conf.d/60-kata-nodes.toml").unlink()
+    edited = containerd_config.edited(imported, "/etc/containerd/config.toml", handler, 2)
+    put(root, "/etc/containerd/config.toml", edited)
+    assert kata.run(desired, root)["changed"] is True
+    put(root, "/etc/containerd/config.toml", edited.replace(containerd_config.BEGIN, "#"))
+    assert refused(root, "file-invalid", desired)
+
+
+def test_another_file_of_the_same_hypervisor_that_gets_our_parameters_is_named(root: Path) -> None:
+    other = f"/{FOLDER}/configuration-qemu-gpu.toml"
+    put(root, SHIM_LINK, "ELF").chmod(0o755)
+    put(root, other, CONFIG.replace(BASE, "pci=realloc"))
+    _handler(root, "kata-qemu-gpu", other)
+    notes = kata.run(state([SEED]), root)["notes"]
+    assert (
+        f"is read for containerd handler kata-qemu-gpu too: its guests get these parameters in place of those of {other}"
+        in str(notes)
+    )
+    assert "kata-qemu-gpu" not in str(kata.run(state([]), root)["notes"])

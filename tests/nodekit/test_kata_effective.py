@@ -47,7 +47,9 @@ def test_a_file_below_etc_hides_the_release_and_config_path_hides_both(root: Pat
     put(root, "/srv/mine.toml", setting("mine"))
     assert read(root).kernel_params == "etc"
     assert read(root, config_path="/srv/mine.toml").kernel_params == "mine"
-    assert refused(root, config_path="/srv/other.toml").code == "kata-not-found"  # no way back to the list, as in Kata
+    error = refused(root, config_path="/srv/other.toml")
+    assert error.code == "kata-not-found"  # no way back to the list, as in Kata
+    assert "name one that is there" in error.remedy and "Install Kata" not in error.remedy
 
 
 def test_the_rust_runtime_reads_its_own_folder(root: Path) -> None:
@@ -181,6 +183,24 @@ def test_a_script_that_starts_another_has_what_that_one_sets_and_the_list_of_the
     assert read(root).kernel_params == "package"
 
 
+def test_a_script_that_does_not_export_its_file_leaves_the_shim_without_it(root: Path) -> None:
+    """Lost if this fails: parameters beside a file that no shim reads."""
+    put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
+    put(root, "/srv/mine.toml", kata_table("mine"))
+    script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml\nexec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
+    file = put(root, "/usr/local/bin/containerd-shim-kata-v2", script)
+    file.chmod(0o755)
+    note = f"/usr/local/bin/{file.name} sets KATA_CONF_FILE=/srv/mine.toml and does not export it, so no shim has it"
+    now = read(root)
+    assert now.kernel_params == BASE and note in survey(root, now, runtime="go", hypervisor="qemu").notes
+    unit = put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nEnvironment=KATA_CONF_FILE=/srv/unit.toml\n")
+    assert read(root).kernel_params == "mine", "a variable that was in the environment stays in it"
+    unit.unlink()
+    file.write_text(script.replace("exec", "export KATA_CONF_FILE\nexec"))
+    now = read(root)
+    assert now.kernel_params == "mine" and not survey(root, now, runtime="go", hypervisor="qemu").notes
+
+
 def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim(root: Path) -> None:
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
@@ -194,7 +214,7 @@ def test_a_script_of_kata_s_own_name_counts_not_where_docker_starts_another_shim
 
 @pytest.mark.parametrize("launcher", ["docker", "containerd"])
 def test_a_script_that_4_x_refuses_is_refused_whoever_starts_it(root: Path, launcher: str) -> None:
-    """Lost if this fails: every guest fails, and the run before said that all is well."""
+    """Lost if this fails: every guest fails, and the run before note that all is well."""
     put(root, "/opt/kata/bin/containerd-shim-kata-v2", "x").chmod(0o755)
     put(root, "/srv/mine.toml", kata_table("mine"))
     script = '#!/bin/sh\nKATA_CONF_FILE=/srv/mine.toml exec /opt/kata/bin/containerd-shim-kata-v2 "$@"\n'
@@ -533,6 +553,17 @@ LAYOUTS = {
         "unit",
         "KATA_CONF_FILE in /lib/systemd/system/docker.service",
         dead={ETC: "names another"},
+    ),
+    "an empty file masks a unit too": Layout(
+        {
+            "/srv/k.toml": kata_table("unit"),
+            "/etc/systemd/system/containerd.service": "",
+            "/lib/systemd/system/containerd.service": environment("/nowhere"),
+            "/lib/systemd/system/docker.service": environment("/srv/k.toml"),
+        },
+        "/srv/k.toml",
+        "unit",
+        "KATA_CONF_FILE in /lib/systemd/system/docker.service",
     ),
     "a shipped file from the environment in 4.x": Layout(
         {**RELEASE, UNIT: environment(f"{DEFAULTS}/configuration-qemu.toml")},

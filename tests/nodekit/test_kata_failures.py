@@ -79,7 +79,7 @@ def test_a_download_that_breaks_off_is_no_forgery(tmp_path: Path, monkeypatch: p
 
 
 def test_parameters_of_a_failed_run_do_not_stay_for_ever(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise NodeError("file-unwritable", "no space left")
 
     with monkeypatch.context() as patch:

@@ -1,6 +1,10 @@
 """Who names which configuration file. Lost if these fail: the launcher whose setting decides what a guest gets."""
 
+import os
+import subprocess
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from nodekit.rules.kata.kata_launchers import (
     containerd,
     crio,
     docker,
+    exports,
     imports,
     in_environment_file,
     in_script,
@@ -250,6 +255,52 @@ def test_an_environment_file_sets_the_variable_as_systemd_reads_it(text: str, va
 )
 def test_a_script_in_the_shim_s_place_names_its_file_by_variables_too(text: str, value: str | None) -> None:
     assert in_script(f"#!/bin/sh\n{text}", NAME) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{NAME}=/a\nexec shim\n",
+        f"{NAME}=/a; exec shim\n",
+        f"{NAME}=/a && exec shim\n",
+        f"{NAME}=/a OTHER='1 2'\nexec shim\n",
+        f"{NAME}=/a # before all else\nexec shim\n",
+        f"readonly {NAME}=/a\nexec shim\n",
+        f"if true; then {NAME}=/a; fi\nexec shim\n",
+        f"set -eu\nset -- -a\nexport OTHER=1\n{NAME}=/a\nexec shim -a\n",
+        f"# export {NAME}\n{NAME}=/a\nexec shim\n",
+        f"{NAME}=/a exec shim\n",
+        f"OTHER=1 {NAME}='/a b' THIRD=\"$HOME\" shim\n",
+        f"{NAME}=/a \\\n  exec shim\n",
+        f"{NAME}=/a\nexport {NAME}\nexec shim\n",
+        f"export OTHER {NAME}\n{NAME}=/a\nexec shim\n",
+        f"{NAME}=/a;export {NAME};exec shim\n",
+        f"declare -rx {NAME}=/a\nexec shim\n",
+        f"typeset -g -x {NAME}=/a\nexec shim\n",
+        f"exec /usr/bin/env -i PATH=/bin {NAME}=/a shim\n",
+        f"set -a\n{NAME}=/a\nexec shim\n",
+        f"set -eo allexport\n{NAME}=/a\nexec shim\n",
+        f"if true; then {NAME}=/a exec shim; fi\n",
+    ],
+)
+def test_a_script_exports_what_bash_exports(text: str, tmp_path: Path) -> None:
+    """Lost if this fails: parameters beside a file that no shim reads, as its name is in a variable of the script alone."""
+    (tmp_path / "shim").write_text(f'#!/bin/sh\necho "${{{NAME}-}}"\n')
+    (tmp_path / "shim").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = text.replace("PATH=/bin", "PATH=$PATH")
+    ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert exports(text, NAME) is (ended.stdout.strip() != "") and in_script(text, NAME)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 65000, f"{NAME}=a " * 7000, "env X " * 10000, "${" * 32000, "set -w " * 9000, "\n" * 65000, "\nA=1" * 16000]
+)
+def test_a_long_file_is_read_in_a_moment(text: str) -> None:
+    begin = time.process_time()
+    exports(text, NAME)
+    in_environment_file(text, NAME)
+    assert time.process_time() - begin < 2
 
 
 def test_what_starts_kata_is_distinguished_from_what_does_not() -> None:

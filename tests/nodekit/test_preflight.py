@@ -1,18 +1,19 @@
 """What preflight finds missing is named with its cause, and the modules stay loaded after the next start of the node."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from nodekit.commands import preflight, restore
+from nodekit.commands import docker, preflight, restore
 from nodekit.commands.preflight import JOURNAL, refuse_missing
 from nodekit.errors import NodeError
 from nodekit.host import kata_archive, kata_readiness, modules, virtualization
-from nodekit.host.journal import Transaction, journals
+from nodekit.host.journal import Transaction, journals, note
 from nodekit.host.virtualization import Presence
 from nodekit.rules.kata import guest_memory
-from tests.nodekit.kata_release import archive, served, tree
+from tests.nodekit.kata_release import FOLDER, archive, served, tree
 
 ALL = {"vhost_vsock": True, "vhost_net": True, "tun": True}
 MODPROBE_ANSWERS = {
@@ -188,6 +189,78 @@ def test_another_kata_than_the_settings_say_is_refused_before_anything_is_change
         kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
     error = refused_untouched(kernel, settings(kernel))
     assert error.code == "kata-version-differs" and "3.27.0" in error.message
+
+
+def test_a_drop_in_that_counts_more_than_ours_is_refused_before_docker_is_touched(kernel: Path) -> None:
+    with served(archive()) as (address, sha256):
+        kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
+    later = kernel / FOLDER / "config.d/99-theirs.toml"
+    later.parent.mkdir()
+    later.write_text('[hypervisor.qemu]\nkernel_params = "quiet"\n')
+    assert "99-theirs.toml sets kernel_params and is read after" in refused_untouched(kernel, settings(kernel)).message
+
+
+def test_a_file_that_the_settings_no_longer_name_may_be_gone(kernel: Path) -> None:
+    """Lost if this fails: no `up` gets past the preflight any more, and so none takes the path out of daemon.json."""
+    with served(archive()) as (address, sha256):
+        kata_archive.install(kernel, address, sha256, lambda _unpacked: None)
+    entry = {"runtimeType": "io.containerd.kata.v2", "options": {"ConfigPath": "/srv/gone.toml"}}
+    (kernel / "etc/docker").mkdir()
+    (kernel / "etc/docker/daemon.json").write_text(json.dumps({"runtimes": {"kata": entry}}))
+    assert refused_untouched(kernel, settings(kernel)).code == "kata-not-found"  # somebody's own path stays
+    note(kernel, docker.JOURNAL, docker.CONFIG_PATH_RECORD, {"before": None, "ours": ["/srv/gone.toml"]})
+    assert preflight.run(settings(kernel), kernel)["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "message"),
+    [
+        ({}, "/srv/kata.toml", "names /srv/kata.toml, which does not exist"),
+        ({"srv/kata.toml": "x ="}, "/srv/kata.toml", "/srv/kata.toml is not valid TOML"),
+        ({"srv/kata.toml": "[hypervisor.clh]\n"}, "/srv/kata.toml", "has no table [hypervisor.qemu]"),
+        ({"etc/kata-containers/configuration.toml": "x ="}, None, "configuration.toml is not valid TOML"),
+        (
+            {"srv/kata.toml": "[hypervisor.qemu]\n", "srv/config.d/99": '[hypervisor.qemu]\nkernel_params = ""\n'},
+            "/srv/kata.toml",
+            "/srv/config.d/99 sets kernel_params and is read after",
+        ),
+        ({"srv/kata.toml": "[hypervisor.qemu]\n"}, "/srv/kata.toml", None),
+        ({"usr/share/defaults/kata-containers/configuration.toml": "x ="}, None, None),  # a release's shim does not read it
+        ({}, f"/{FOLDER}/configuration.toml", None),
+        # Somebody's other Kata, whose file is read only where no shim is in the PATH.
+        (
+            {
+                "etc/containerd/config.toml": "version = 1\n[plugins.cri.containerd.runtimes.x]\n"
+                'runtime_type = "/srv/containerd-shim-kata-v2"\noptions = {ConfigPath = "/srv/kata.toml"}\n',
+                "srv/kata.toml": "[hypervisor.qemu]\n",
+                "srv/config.d/99": '[hypervisor.qemu]\nkernel_params = ""\n',
+            },
+            None,
+            None,
+        ),
+    ],
+)
+def test_a_file_outside_the_release_to_come_is_judged_before_docker_is_touched(
+    kernel: Path, files: dict[str, str], path: str | None, message: str | None
+) -> None:
+    """Lost if this fails: Docker restarts, and names a file with which no guest starts, before the verb `kata` refuses it."""
+    for name, text in files.items():
+        (kernel / name).parent.mkdir(parents=True, exist_ok=True)
+        (kernel / name).write_text(text)
+    with served(archive()) as (address, sha256):
+        desired = settings(kernel, install={"any": {"address": address, "sha256": sha256}}, configPath=path)
+        if message is None:
+            assert preflight.run(desired, kernel)["changed"] is True
+        else:
+            assert message in refused_untouched(kernel, desired).message
+
+
+def test_firecracker_without_block_devices_is_refused_before_docker_is_touched(kernel: Path) -> None:
+    (kernel / "etc/k0s").mkdir()
+    (kernel / "etc/k0s/containerd.toml").write_text("version = 3\n")
+    handler = {"name": "kata-fc", "podAnnotations": []}
+    desired = {**settings(kernel, hypervisor="firecracker"), "handler": handler}
+    assert refused_untouched(kernel, desired).code == "snapshotter-missing"
 
 
 def test_an_archive_without_room_is_refused_before_it_is_downloaded(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,14 +254,14 @@ def merge(text: str | None, runtime: str, config_path: str | None, ours: Collect
         for key in others:
             del options[key]
         options["ConfigPath"] = config_path
-    elif isinstance(options := entry.get("options"), dict) and options.get("ConfigPath") in ours and before is not None:
-        changed = changed or options["ConfigPath"] != before
-        options["ConfigPath"] = before
-    elif isinstance(options, dict) and options.get("ConfigPath") in ours:
-        del options["ConfigPath"]
+    elif isinstance(options := entry.get("options"), dict) and (named := configured(options)) in ours:
+        changed = changed or named != before
+        if before is not None:
+            options["ConfigPath"] = before
+        for key in CONFIG_PATH[before is not None :]:
+            options.pop(key, None)
         if not options:
             del entry["options"]
-        changed = True
     if not changed:
         assert text is not None  # an entry was found in it
         return text

@@ -20,6 +20,8 @@ BEGIN, END = "# BEGIN kata-nodes", "# END kata-nodes"
 IMAGES_PLUGIN = "io.containerd.cri.v1.images"
 DEVMAPPER, DEVMAPPER_1 = "io.containerd.snapshotter.v1.devmapper", "devmapper"
 """The plugin of the device mapper snapshotter, and its name in a file of version 1."""
+SNAPSHOTTERS = {"firecracker": "devmapper"}
+"""Hypervisors whose guests cannot share the node's file systems, and the snapshotter that gives them block devices."""
 RUNC_TYPE = "io.containerd.runc.v2"
 """Type of the handler that containerd has by itself (1.6 and 1.7, `pkg/cri/config/config_unix.go`)."""
 MIGRATES_EACH = (2, 3)

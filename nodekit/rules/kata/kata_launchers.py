@@ -208,6 +208,29 @@ def in_script(text: str, variable: str, above: frozenset[str] = frozenset()) -> 
     return values[-1] if values else None
 
 
+def exports(text: str, variable: str) -> bool:
+    """Whether what a shell script sets a variable to reaches the commands that it runs, also where it was not set before.
+
+    By `export` or similar, by `env`, or by standing before a command.
+    """
+    for line in _commands(text).split("\n"):
+        if re.search(r"\bset[ \t]+(?:-\w+[ \t]+)*(?:-\w*a\w*|allexport)\b", line):
+            return True
+        before = re.search(
+            r"\bexport\b|\b(?:declare|typeset|local|readonly)[ \t]+(?:-\w+[ \t]+)*-\w*x\w*|(?<![\w.-])env[ \t]", line
+        )
+        if before and re.search(rf"(?<![\w$]){variable}\b", line[before.end() :]):
+            return True
+        at = 0
+        while assigned := re.compile(rf"(?<![\w$]){variable}={_SHELL_VALUE}").search(line, at):
+            at = assigned.end()
+            while other := re.compile(rf"[ \t]+[A-Za-z_]\w*={_SHELL_VALUE}").match(line, at):
+                at = other.end()
+            if re.compile(r"[ \t]+[^\s#;&|)}]").match(line, at):
+                return True
+    return False
+
+
 _SEVERAL = "one of "
 
 
@@ -235,8 +258,7 @@ def _assigned(text: str, variable: str) -> list[list[tuple[str, bool]]]:
 
     `: "${NAME:=value}"` sets one too, as a default.
     """
-    joined = re.sub(r"\\\n", " ", text)
-    lines = "\n".join(line for line in joined.splitlines() if not line.lstrip().startswith("#"))
+    lines = _commands(text)
     named = rf"\"{variable}=(?P<double>{_WITHIN})\"|'{variable}=(?P<single>[^'\n]*)'|{variable}=(?P<value>{_SHELL_VALUE})"
     default = rf":[ \t]+\"?(?P<default>\$\{{{variable}:?=[^{{}}\n]*\}})"
     values = []
@@ -249,6 +271,12 @@ def _assigned(text: str, variable: str) -> list[list[tuple[str, bool]]]:
             parts = re.findall(rf"({_DOUBLE})|({_SINGLE})|((?:{_BRACED}|[^\"'])+)", assignment["value"] or "")
             values.append([(plain or (double or single)[1:-1], not single) for double, single, plain in parts])
     return values
+
+
+def _commands(text: str) -> str:
+    """The lines of a script, each as long as a backslash at its end makes it, without those that are comments."""
+    joined = re.sub(r"\\\n", " ", text)
+    return "\n".join(line for line in joined.splitlines() if not line.lstrip().startswith("#"))
 
 
 def _service_lines(text: str) -> list[str]:
@@ -325,7 +353,7 @@ def in_environment_file(text: str, variable: str) -> str | None:
     It is no script: a line with `export` sets nothing, nothing is expanded, and only a whole line is a comment.
     """
     result = None
-    for line in _ENVIRONMENT_FILE.finditer(text):
+    for line in _ENVIRONMENT_FILE.finditer(text.rstrip(" \t\r\n")):  # each of many blank lines at the end would be a beginning
         if line["name"] is None or line["name"].strip() != variable:
             continue
         result = ""
