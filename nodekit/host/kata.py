@@ -168,7 +168,7 @@ def _is_own(root: Path, launcher: Launcher) -> bool:
     """Whether this program registers it: Docker's runtime of our name, or a handler in our drop-in or our part of a file."""
     if launcher.file == daemon_json.PATH:
         return launcher.name == f"docker runtime {RUNTIME_NAME}"
-    if launcher.file.rpartition("/")[2] in (containerd_config.DROP_IN, crio_config.DROP_IN_NAME):
+    if launcher.file.rpartition("/")[2] in (containerd_config.DROP_IN, crio_config.DROP_IN):
         return True
     text = (read_bytes(root, launcher.file) or b"").decode(errors="replace")
     return containerd_config.BEGIN in text and not containerd_config.names_handler(text, launcher.name.rpartition(" ")[2])

@@ -160,7 +160,9 @@ def test_fork_without_any_secret_gets_its_comment(clone: Path, tmp_path: Path, g
     ((_, _, body),) = github.writes()
     words = "Docker `27.5.1` → `28.5.2`; kernel_params gain `sysctl.user.max_user_namespaces=20000`; proven again"
     assert f"- node `staging-1`: {words}\n" in body["body"]
-    assert "Nodes (1): **1 to change** · Cluster: **no change** · Other resources: **no change**" in body["body"]
+    assert "Nodes (1): **1 to change** · Cluster: **1 to change** · Other resources: **no change**" in body["body"]
+    proof = "the proof of the cluster's nodes `proof`: kernel_params gain `sysctl.user.max_user_namespaces=20000`"
+    assert f"- change {proof}\n" in body["body"]
     assert "Made-up values stood for the secrets `kata-nodes:kubeconfig`" in body["body"]
     git(clone, "reset", "--quiet", "--hard", "HEAD^")
 
