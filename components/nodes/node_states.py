@@ -23,7 +23,7 @@ STEP_SECONDS = {"preflight": 480, "docker": 2400, "kata": 1800}
 """Bound on each step of the verb `converge`, in seconds: a slow mirror and an emulated node fit in, a hang does not last."""
 CONVERGE_SECONDS = sum(STEP_SECONDS.values()) + 60
 """Bound on that verb, whose steps have their own: ends a program that hangs."""
-PROOF_GRACE_SECONDS = 480
+PROOF_GRACE_SECONDS = 600
 """The proof's own bound ends a guest and a container; one that is this much later ends a program that hangs. In between, an image
 is made, a container gets its least time, and both are removed, by a dockerd that may not answer."""
 

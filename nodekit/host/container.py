@@ -2,10 +2,12 @@
 
 import io
 import os
+import signal
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 from nodekit.errors import NodeError
@@ -13,6 +15,9 @@ from nodekit.host.files import TEMPORARY, writing
 from nodekit.host.initramfs import FOLDER, PASSWD, tool_files
 from nodekit.host.node import emulated
 from nodekit.host.process import Finished, clean_up, run
+from nodekit.host.reading import MAX_SYSTEM, read
+from nodekit.progress import say
+from nodekit.rules.kata.sandbox_processes import is_shim_of
 from nodekit.rules.proof.ladder import VARIABLES
 from nodekit.scripts import ladder_script, script
 
@@ -25,6 +30,9 @@ LABEL = "kata-nodes.proof"
 """Label of those images, by which a later run finds those that a killed run left behind."""
 SLOW_SECONDS = 60
 """Bound on each command of the ladder where the node is emulated; a genuine Kata there needed more than 20 for some."""
+REMOVAL_SECONDS = 60
+"""Bound on the removal of a container; a genuine Kata takes seconds."""
+PROCESSES = Path("/proc")
 IMAGE_SECONDS = 120
 """Bound on making an image of some MB from a file of this node."""
 
@@ -143,4 +151,37 @@ def climb(nonce: str, runtime: str, image: str, *, network: bool, capabilities: 
     try:
         return run([*command, image, "-c", *entry, ladder_script()], timeout=seconds, env=env, check=False)
     finally:
-        clean_up([*DOCKER, "rm", "--force", "--volumes", name], timeout=60, env=env)
+        remove(name)
+
+
+def remove(name: str) -> None:
+    """Remove a container with its sandbox. Where that fails it is said, and hides no error that was there first.
+
+    Kata's Go shim of 3.32.0 waits without end where QEMU has ended before the guest ran, and `docker rm` with it; containerd
+    takes the container away once that shim is gone (measured).
+    """
+    env = environment()
+    argv = [*DOCKER, "rm", "--force", "--volumes", name]
+    try:
+        run(argv, timeout=REMOVAL_SECONDS, env=env, check=False)
+    except NodeError as error:
+        if error.code == "command-timeout" and _end_shim(name, env):
+            clean_up(argv, timeout=REMOVAL_SECONDS, env=env)
+        else:
+            say(f"something may be left behind: {error.message}")
+
+
+def _end_shim(name: str, env: Mapping[str, str]) -> bool:
+    """Kill the shim of a container that Docker cannot remove; whether there was one."""
+    listing = [*DOCKER, "ps", "--all", "--no-trunc", "--quiet", "--filter", f"name=^/{name}$"]
+    try:
+        container = run(listing, timeout=20, env=env, check=False).stdout.strip()
+    except NodeError:
+        return False
+    ended = False
+    for place in PROCESSES.iterdir() if container else ():
+        with suppress(OSError):  # it has ended since
+            if place.name.isdigit() and is_shim_of(read(place / "cmdline", MAX_SYSTEM), container):
+                os.kill(int(place.name), signal.SIGKILL)
+                ended = True
+    return ended

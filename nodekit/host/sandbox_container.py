@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from nodekit.errors import NodeError
-from nodekit.host.container import DOCKER, environment
-from nodekit.host.process import clean_up, run
+from nodekit.host.container import DOCKER, environment, remove
+from nodekit.host.process import run
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.proof.console import explain_docker
 from nodekit.rules.text import printable
@@ -95,4 +95,4 @@ def running(node: str, image: str, nonce: str, seconds: float, fill_mib: int | N
             )
         yield Container(node, name, nonce, result.stdout.strip())
     finally:
-        clean_up([*DOCKER, "rm", "--force", "--volumes", name], timeout=CALL_SECONDS, env=env)
+        remove(name)

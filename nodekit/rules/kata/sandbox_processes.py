@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple, TypeVar
 
 ID_LENGTH = 32
@@ -74,6 +74,14 @@ class GuestMemory(NamedTuple):
     def holds(self, pid: int, mapped: Mapped) -> bool:
         """Whether a mapping of a process is the guest's memory."""
         return mapped.file in self.files if mapped.shared else (pid, mapped.start) in self.private
+
+
+def is_shim_of(arguments: bytes, container: str) -> bool:
+    """Whether /proc/PID/cmdline is of the shim of a container, by its whole id; its command line is containerd's to choose
+    (containerd, core/runtime/v2/README.md)."""
+    words = arguments.split(b"\0")
+    name = words[0].rpartition(b"/")[2]
+    return name.startswith(b"containerd-shim") and (b"-id", container.encode()) in pairwise(words)
 
 
 def identity(stat: str, arguments: bytes = b"", groups: str = "", folder: str = "") -> Identity:
