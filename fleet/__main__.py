@@ -114,6 +114,12 @@ def _stack(name: str) -> Stack:
         loading.join()  # a module that is loaded while Python ends fails with a traceback
 
 
+def _unmeasured(measurement: "Measured") -> FleetError:
+    """Why a node has not answered. Its own errors begin with its name already."""
+    node, cause = measurement.host.name, str(measurement.cause)
+    return FleetError(cause if cause.startswith((f"Node {node}:", f"Node {node} ")) else f"Node {node}: {cause}")
+
+
 def _node(known: "Sequence[Host]", stack: str, name: str) -> Host:
     """The node of that name. Raises FleetError where there is none."""
     chosen = [host for host in known if host.name == name]
@@ -284,7 +290,7 @@ def explain(
         name = engine.selected(stack)
         (measurement,) = _measured_nodes([_node(_stack(name).nodes, name, node)], timeout)
         if measurement.document is None:
-            raise FleetError(f"Node {node}: {measurement.cause}")
+            raise _unmeasured(measurement)
         rows = list(lines(measurement))
         if as_json:
             print(shown.as_json([{"subject": subject, "what": text} for subject, text in rows]))
@@ -316,7 +322,7 @@ def overhead(
         with shown.progress(shown.text(f"measuring an idle and a busy sandbox on {node}")):
             (measurement,) = measure([host], timeout, question=question(seconds, timeout))
         if measurement.document is None:
-            raise FleetError(f"Node {node}: {measurement.cause}")
+            raise _unmeasured(measurement)
         if as_json:
             print(shown.as_json({**measurement.document, "classes": classes(deployment)}))
             return

@@ -22,6 +22,7 @@ import fleet.__main__
 from fleet import engine
 from fleet.__main__ import app
 from fleet.errors import FleetError
+from fleet.measure import Measured
 from fleet.stack import Answers
 from local.process import free_port
 from tests.fleet import samples
@@ -283,3 +284,12 @@ def test_watch_sees_what_an_up_beside_it_has_made(tmp_path: Path) -> None:
     rounds = ended.stdout.split("Stack rack: ")
     assert "n1" not in rounds[0] and "n1    gone" in rounds[1]
     assert (ended.returncode, ended.stderr.startswith("error: pulumi stack export")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "cause", ["Node n1: the container was not ready in time", "Node n1 has no Docker", "no answer within 9 s"]
+)
+def test_a_node_is_named_once_where_its_own_error_names_it(cause: str) -> None:
+    of = samples.host("n1")
+    error = fleet.__main__._unmeasured(Measured(of, None, cause, 1.0))
+    assert str(error) == (cause if cause.startswith("Node") else f"Node n1: {cause}")
