@@ -400,7 +400,7 @@ def test_first_boot_gets_the_same_states_as_a_node_over_ssh(grouped: Recorder, i
     # The digest covers the states of Docker and Kata, and for a node over SSH the machine too.
     assert proof.pop("digest") != expected.pop("digest") and proof == expected
     assert f" {variables['SECONDS_CONVERGE']} .kata-nodes-" in inputs["converge"]["create"]
-    assert f" {variables['SECONDS_PROVE']} sh " in inputs["proof"]["create"] and variables["SECONDS_PROVE"] == "420"
+    assert f" {variables['SECONDS_PROVE']} sh " in inputs["proof"]["create"] and variables["SECONDS_PROVE"] == "900"
     assert variables["JOIN"] == JOIN
     assert variables["PROGRAM_SHA256"] == bundle.cached().digest
 
