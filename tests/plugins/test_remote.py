@@ -1100,7 +1100,7 @@ def test_server_that_greets_with_other_letters_is_not_told_as_a_wrong_name_or_se
 
 
 class _Bastion(asyncssh.SSHServer):
-    """Lets everybody in, and forwards to whoever is named."""
+    """Lets everybody in, and forwards to any address."""
 
     def begin_auth(self, username: str) -> bool:
         return False
