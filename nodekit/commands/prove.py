@@ -198,7 +198,7 @@ def guest_proof(proof: Proof, seconds: float) -> tuple[Verdict, list[str], int]:
     require_passed(proof, "booted guest", verdict)
     notes = []
     if attempts > 1:
-        notes.append(f"the guest hung {attempts - 1} time(s) before it came up: this node is emulated")
+        notes.append(f"the guest hung or stopped {attempts - 1} time(s) before it came up: this node is emulated")
     configured = guest_memory.of_guest(proof.effective.hypervisor.get("default_memory"), proof.runtime)
     if configured > plan.memory_mib:
         notes.append(f"the guest had {plan.memory_mib} MiB, not default_memory = {configured}: the node has no more memory free")

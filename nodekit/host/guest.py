@@ -140,17 +140,19 @@ def boot(plan: Plan, *, accel: str, timeout: float) -> Boot:
 def boot_patiently(plan: Plan, *, accel: str, timeout: float, emulated: bool) -> tuple[Boot, int, Explanation | None]:
     """The last boot, how many there were, and why it did not reach its end if it did not.
 
-    `timeout` bounds each boot. A hang is tried again, `TRIES` boots at most, and only where the node is `emulated`: there
-    second-level guests are known to hang now and then; anywhere else a hang is a finding.
+    `timeout` bounds each boot. A hang, or a panic without a cause that is known, is tried again, `TRIES` boots at most, and only
+    where the node is `emulated`: there second-level guests are known to hang now and then, and one in hundreds panics early;
+    anywhere else either is a finding.
     """
     for attempt in range(1, TRIES + 1):
         result = boot(plan, accel=accel, timeout=timeout)
         if result.reached:
             return result, attempt, None
         why = explain(result.console, result.qemu_stderr, plan.append, timed_out=result.timed_out)
-        if not (why.retry and emulated):
+        if not ((why.retry or why.panic) and emulated):
             break
-        say(f"the guest hung for {result.seconds:g} s on this emulated node (boot {attempt} of {TRIES})")
+        end = "the guest's kernel stopped after" if why.panic else "the guest hung for"
+        say(f"{end} {result.seconds:g} s on this emulated node (boot {attempt} of {TRIES})")
     return result, attempt, why
 
 

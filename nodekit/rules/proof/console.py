@@ -21,6 +21,8 @@ class Explanation(NamedTuple):
     retry: bool = False
     base_parameters: bool = False
     """Whether parameters are lacking that Kata's own configuration has."""
+    panic: bool = False
+    """Whether the guest's kernel stopped without a cause that is known."""
 
 
 def _line(text: str, pattern: str) -> str:
@@ -67,6 +69,7 @@ OWN_NAME = r"^(?:\S{0,4096}/)?(?:qemu-[\w.-]{1,100}|kvm): "
 """How QEMU begins its lines: its own name, which says nothing, as `qemu-kvm` where its kernel cannot be loaded."""
 FIRST_PROCESS = r"Attempted to kill init|No working init found|Requested init .{0,300} failed"
 """What a kernel says that has no first process."""
+PANIC = r"Kernel panic"
 CONSOLE: tuple[tuple[str, str, str], ...] = (
     (r"cgroup: Unknown subsys name", "The guest's kernel lacks a cgroup that its first process mounts", BASE_PARAMETERS),
     (
@@ -84,7 +87,7 @@ CONSOLE: tuple[tuple[str, str, str], ...] = (
         "The guest's first process ended or could not be started",
         "Use an initrd or image that belongs to this kernel, and keep init= and rdinit= out of kata.kernelParams",
     ),
-    (r"Kernel panic", "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
+    (PANIC, "The guest's kernel stopped", "Use another guest kernel, or other kata.kernelParams"),
 )
 """What stands on a console -> cause and remedy, the first that fits. No pattern looks through a whole line of any length from
 each place in it: a console without ends of lines would take minutes."""
@@ -95,7 +98,9 @@ def known_fault(console: str) -> Explanation | None:
     for pattern, cause, remedy in CONSOLE:
         line = (_with_words_before if pattern == FIRST_PROCESS else _line)(console[:MAX_READ], pattern)
         if line:
-            return Explanation(f"{cause} (console: {line})", remedy, base_parameters=remedy == BASE_PARAMETERS)
+            return Explanation(
+                f"{cause} (console: {line})", remedy, base_parameters=remedy == BASE_PARAMETERS, panic=pattern == PANIC
+            )
     return None
 
 
