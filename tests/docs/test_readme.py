@@ -13,8 +13,6 @@ from tests.docs.blocks import REPOSITORY, Block, blocks
 from tests.e2e.checkout import copy
 from tools.generate import picture
 
-pytestmark = pytest.mark.slow
-
 TEXT = (REPOSITORY / "README.md").read_text()
 QUICKSTARTS = ("My hosts", "My cluster", "Just try it")
 KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43}"
@@ -49,6 +47,7 @@ def test_quickstart_has_at_most_six_commands_and_no_two_in_a_line(title: str) ->
     assert not [line for line in lines if re.search(r"&&|;|\|\||\\$", line.partition("    #")[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", QUICKSTARTS[:2])
 def test_stack_of_a_quickstart_is_written_by_its_command(title: str, tmp_path: Path) -> None:
     ssh, checkout = tmp_path / "home/.ssh", tmp_path / "checkout"
