@@ -9,7 +9,7 @@ from nodekit import progress
 from nodekit.errors import NodeError
 from nodekit.host import signals
 from nodekit.host.converged import Converged
-from nodekit.host.files import read_bytes
+from nodekit.host.files import text_of
 from nodekit.rules import node_state
 from nodekit.rules.node_state import ConvergeState
 
@@ -29,7 +29,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     state = ConvergeState.read(desired)
     record = Converged(root)
     # An image that was taken of a node has its record.
-    machine = (read_bytes(root, "/etc/machine-id") or b"").decode(errors="replace")
+    machine = text_of(root, "/etc/machine-id")
     taken: list[str] = []
     versions, changed, this = {}, False, os.urandom(8).hex()
     states = {"preflight": node_state.preflight(state.kata), "docker": state.docker, "kata": state.kata}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from nodekit.errors import NodeError
-from nodekit.host import docker, files, kata
+from nodekit.host import docker, files, units
 from nodekit.rules.docker import daemon_json
 
 
@@ -40,7 +40,7 @@ def _options(root: Path, path: str) -> list[str]:
     """What docker.service starts dockerd with beside the file; nothing for a file that this dockerd does not read."""
     if files.resolve(root, path) != files.resolve(root, daemon_json.PATH):
         return []
-    return daemon_json.options(kata.unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True))
+    return daemon_json.options(units.command(root, docker.SERVICE_UNIT, keeps_unknown=True))
 
 
 def _refuse_invalid(content: str, options: list[str]) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodekit.errors import NodeError
-from nodekit.host import apt, docker
-from nodekit.host.files import read_bytes, refuse_unwritable, resolve
+from nodekit.host import apt, docker, units
+from nodekit.host.files import read_bytes, refuse_unwritable, resolve, text_of
 from nodekit.host.inventory import Inventory
 from nodekit.host.journal import Transaction, recorded
-from nodekit.host.kata import unit_command
 from nodekit.host.lock import node_lock
 from nodekit.host.node import OsRelease, os_release
 from nodekit.host.signals import undisturbed
 from nodekit.progress import say, step
+from nodekit.rules import systemd_units
 from nodekit.rules.difference import Difference, of_file
 from nodekit.rules.docker import daemon_json, openpgp
 from nodekit.rules.docker.apt_source import SOURCE, is_another, repository_address, repository_word
@@ -35,7 +35,6 @@ from nodekit.rules.docker.docker_packages import (
     plan,
     upstream_version,
 )
-from nodekit.rules.kata import kata_launchers
 from nodekit.rules.node_state import RUNTIME_NAME, DockerState
 from nodekit.rules.text import printable
 
@@ -121,7 +120,7 @@ def _look(
     """The packages, what must change in them, daemon.json as it is, and as it should be. Raises NodeError `file-invalid`,
     `docker-foreign`, `docker-unreachable` or `docker-containers-hidden`."""
     root, states = inventory.root, inventory.packages
-    command = unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True)
+    command = units.command(root, docker.SERVICE_UNIT, keeps_unknown=True)
     _refuse_another_file(root, command)
     if "docker-ce" not in states:
         _refuse_another_docker(target, inventory)
@@ -164,7 +163,7 @@ def _refuse_another_file(root: Path, command: Sequence[str]) -> None:
 
     `command` is what the unit starts.
     """
-    named = kata_launchers.option(command, "config-file")
+    named = systemd_units.option(command, "config-file")
     if named and named.startswith("/") and resolve(root, named) != resolve(root, daemon_json.PATH):
         raise NodeError(
             "file-invalid",
@@ -247,7 +246,7 @@ class Paths(NamedTuple):
 def _has_another_source(target: Target, root: Path) -> bool:
     """Whether our own entry is there, and of a repository or a key that the settings no longer name."""
     try:
-        text = (read_bytes(root, SOURCE) or b"").decode(errors="replace")
+        text = text_of(root, SOURCE)
     except NodeError:  # something of somebody's lies there, which only an installation needs to go
         return False
     return is_another(text, target.address, target.suite, target.fingerprint)
@@ -334,7 +333,7 @@ def _change(
 
 
 def _options(root: Path) -> list[str]:
-    return daemon_json.options(unit_command(root, docker.SERVICE_UNIT, keeps_unknown=True))
+    return daemon_json.options(units.command(root, docker.SERVICE_UNIT, keeps_unknown=True))
 
 
 def _refuse_latent_fault(root: Path, package: PackageState, merged: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodekit.errors import NodeError
-from nodekit.host import kata, kata_survey
+from nodekit.host import kata, kata_shims, kata_survey
 from nodekit.rules import node_state
 from nodekit.rules.kata import kata_config, kata_layout, kernel_params
 from nodekit.rules.text import printable
@@ -76,7 +76,7 @@ def _summary(root: Path, configuration: kata.Effective, runtime: str, hypervisor
             {
                 "name": launcher.name,
                 "file": launcher.file,
-                "configPath": named[0] if (named := kata.file_of(root, launcher)) else None,
+                "configPath": named[0] if (named := kata_shims.file_of(root, launcher)) else None,
             }
             for launcher in around.launchers
         ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodekit.errors import NodeError
-from nodekit.host import files, journal, kata, kata_archive, kata_handler
+from nodekit.host import cluster_runtime, files, journal, kata, kata_archive, kata_handler, kata_shims
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_archive import Installed
 from nodekit.host.lock import node_lock
@@ -53,7 +53,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     if state.handler is not None:
         containerd_config.check(state.handler.name, state.handler.pod_annotations)
     with node_lock(root, LOCK_TIMEOUT):
-        runtime = kata_handler.find(root, state.node, state.handler.runtime) if state.handler is not None else None
+        runtime = cluster_runtime.find(root, state.node, state.handler.runtime) if state.handler is not None else None
         with _installed(root, state, archive) as release, Transaction(root, JOURNAL) as transaction:
             changed = release.changed
             changed |= _link_shim(root, transaction, state.runtime)
@@ -142,7 +142,7 @@ def differences(state: KataState, root: Path) -> Iterator[Difference]:
         content = files.read_bytes(root, merged.target.file)
         yield of_file("file", message, "kata", merged.target.file, merged.content, content)
     if state.handler is not None and not (is_coming and now.shim is None):
-        runtime = kata_handler.find(root, state.node, state.handler.runtime)
+        runtime = cluster_runtime.find(root, state.node, state.handler.runtime)
         lost = kata_handler.unregistered(root, state.node, runtime, _handler(root, state, state.handler, now))
         if lost is not None:
             message = f"{runtime.place.name} does not know the handler {state.handler.name} as the stack wants it"
@@ -163,7 +163,7 @@ def _handler(root: Path, state: KataState, handler: HandlerState, now: kata.Effe
     if now.shim is None:
         raise NodeError(
             "kata-not-found",
-            f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata.shim_folders(root))} nor in a release",
+            f"Node {state.node} has no {kata_layout.SHIM}, neither in {', '.join(kata_shims.folders(root))} nor in a release",
             "shim",
         )
     return Handler(

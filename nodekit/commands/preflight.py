@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nodekit.commands.docker import taken_back
 from nodekit.errors import NodeError
-from nodekit.host import initramfs, kata_handler, modules, virtualization
+from nodekit.host import cluster_runtime, initramfs, kata_handler, modules, virtualization
 from nodekit.host.guest import Plan, boot_patiently, find_qemu, memory_for_guest, new_nonce
 from nodekit.host.journal import Transaction
 from nodekit.host.kata_readiness import refuse_unready
@@ -36,7 +36,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     """Check that Kata can be installed and registered, load the modules now and at each start, boot a guest.
 
     `desired` is a PreflightState. Raises NodeError `preflight-no-kvm`, `preflight-module-missing` or
-    `preflight-guest-not-up`, and as `kata_readiness.refuse_unready` and `kata_handler.find`.
+    `preflight-guest-not-up`, and as `kata_readiness.refuse_unready` and `cluster_runtime.find`.
     """
     state = PreflightState.read(desired)
     node = state.node
@@ -45,7 +45,7 @@ def run(desired: dict[str, object], root: Path) -> dict[str, object]:
     with node_lock(root, LOCK_SECONDS):
         if state.handler is not None:
             containerd_config.check(state.handler.name, state.handler.pod_annotations)
-            runtime = kata_handler.find(root, node, state.handler.runtime)
+            runtime = cluster_runtime.find(root, node, state.handler.runtime)
             snapshotter = containerd_config.SNAPSHOTTERS.get(state.kata.hypervisor) if state.kata else None
             kata_handler.refuse_snapshotter(node, runtime, state.handler.name, snapshotter)
         own_qemu = refuse_unready(root, node, state.kata, taken_back(root)) if state.kata else None

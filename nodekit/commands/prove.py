@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
-from nodekit.host import docker, initramfs, kata_archive, proofs
+from nodekit.host import docker, initramfs, kata_archive, kata_shims, proofs
 from nodekit.host.container import climb, kata_log, own_image
 from nodekit.host.guest import TRIES, Plan, boot, boot_patiently, find_qemu, memory_for_guest, new_nonce
-from nodekit.host.kata import Effective, effective, shim_folders
+from nodekit.host.kata import Effective, effective
 from nodekit.host.kata_start import refuse_what_kata_refuses
 from nodekit.host.node import boot_id, emulated
 from nodekit.host.process import Finished
@@ -245,7 +245,7 @@ def _refuse_lost_shim(proof: Proof, answer: docker.Answer) -> None:
     lost = shim in [f"{INSTALL_FOLDER}/{name}" for name in kata_archive.missing(proof.root)]
     if not lost and (RUNTIME_NAME not in answer.runtimes or kata_archive.installed(proof.root) is not None):
         return
-    lacking = f"{shim} is missing" if lost else f"no {SHIM} is in {', '.join(shim_folders(proof.root))} or in a release"
+    lacking = f"{shim} is missing" if lost else f"no {SHIM} is in {', '.join(kata_shims.folders(proof.root))} or in a release"
     raise NodeError(
         "kata-not-found",
         f"Node {proof.node}: a container of the runtime {RUNTIME_NAME} would not start: {lacking}",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nodekit.errors import NodeError
 from nodekit.host import apt
-from nodekit.host.files import read_bytes, resolve
+from nodekit.host.files import read_bytes, resolve, text_of
 from nodekit.host.journal import Transaction
 from nodekit.rules import certificates
 from nodekit.rules.docker import openpgp
@@ -80,7 +80,7 @@ def entries(root: Path) -> list[Entry]:
     sources = []
     for name in names:
         if (root / resolve(root, name).lstrip("/")).is_file():
-            text = (read_bytes(root, name) or b"").decode(errors="replace")
+            text = text_of(root, name)
             sources += [Entry(name, source) for source in parse(text, deb822=name.endswith(".sources"))]
     return sources
 
@@ -106,7 +106,7 @@ def _setting_at(root: Path, name: str) -> str:
         files = [*sorted(f"{folder}/{each.name}" for each in place.iterdir() if each.is_file()), *files]
     last = name.rpartition("::")[2]
     for file in files:
-        text = (read_bytes(root, file) or b"").decode(errors="replace")
+        text = text_of(root, file)
         for number, line in enumerate(text.split("\n"), 1):
             if re.search(rf"(?<![\w-]){re.escape(last)}\b", line, re.IGNORECASE) and not line.lstrip().startswith(("//", "#")):
                 return f"{file}:{number}"
@@ -183,7 +183,7 @@ def ensure(root: Path, change: Transaction, *, address: str, suite: str, compone
     for entry in others:
         if holds(entry.source, suite, component):
             change.remove(SOURCE)
-            text = (read_bytes(root, entry.file) or b"").decode(errors="replace")
+            text = text_of(root, entry.file)
             return Readable(entry.file, alone(text, entry.source.line, deb822=entry.file.endswith(".sources")))
     if others:
         text = source_text(address, suite, component, others[0].source.signed_by)

@@ -212,6 +212,12 @@ def _xattrs(location: Path) -> tuple[tuple[str, bytes], ...]:
         return ()  # this file system has none
 
 
+def text_of(root: Path, path: str) -> str:
+    """The text of a file that only decides what is said or looked for: damaged bytes are replaced, and one that is not there is
+    empty. Raises as `read_bytes`."""
+    return (read_bytes(root, path) or b"").decode(errors="replace")
+
+
 def names_in(root: Path, folder: str) -> list[str]:
     """The names in a folder, sorted; empty when it is not there. Raises NodeError `file-unreadable` or `file-invalid`."""
     try:
@@ -222,6 +228,20 @@ def names_in(root: Path, folder: str) -> list[str]:
         raise NodeError("file-invalid", f"{folder} is not a folder", "move") from None
     except OSError as error:
         raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "root") from None
+
+
+def matching(root: Path, pattern: str) -> list[str]:
+    """The files that an import, or an `EnvironmentFile=`, names: of a pattern those that are there, in name order."""
+    if "*" not in pattern:
+        return [pattern]
+    try:
+        return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
+    except ValueError:  # not a pattern that Python knows, such as one with ** within a name
+        return []
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no file has such a name
+            return []
+        raise NodeError("file-unreadable", f"What {pattern} stands for cannot be read: {error.strerror}", "disk") from None
 
 
 def look(root: Path, path: str, limit: int = MAX_FILE) -> State:

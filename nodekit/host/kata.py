@@ -2,27 +2,22 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
-from nodekit.host import kata_launching
-from nodekit.host.files import names_in, read_bytes, resolve
-from nodekit.host.reading import start
+from nodekit.host import kata_launching, kata_shims
+from nodekit.host.files import names_in, read_bytes, resolve, text_of
 from nodekit.rules.docker import daemon_json
-from nodekit.rules.kata import containerd_config, crio_config, kata_config, kata_launchers, kata_layout
-from nodekit.rules.kata.kata_launchers import Launcher, Variable
+from nodekit.rules.kata import containerd_config, crio_config, kata_config, kata_layout
+from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.node_state import RUNTIME_NAME
 from nodekit.rules.text import printable
 
 MAX_DROP_INS = 200
 """Entries of a config.d that are read; a folder with more is a mistake."""
-MAX_SCRIPTS = 5
-"""Scripts in a shim's place that may start each other."""
-MAX_SCRIPT = 64 << 10
-"""Bytes of a script in the shim's place that are read."""
 
 
 class Choice(NamedTuple):
@@ -126,7 +121,7 @@ def effective(
         sources=sources,
         document=whole,
         origins=origins,
-        shim=shim(root, runtime),
+        shim=kata_shims.shim(root, runtime),
         version=installed,
     )
 
@@ -152,8 +147,8 @@ def sharing(root: Path, resolved: str) -> list[tuple[Launcher, str, list[str]]]:
     others = []
     with suppress(NodeError):  # a daemon.json that dockerd cannot read starts nothing; who needs it reports it
         idle = _idle_files(root)
-        for launcher in configured_launchers(root, []):
-            named = file_of(root, launcher)
+        for launcher in kata_launching.launchers(root, []):
+            named = kata_shims.file_of(root, launcher)
             if launcher.file in idle or _is_own(root, launcher) or not named or not named[0].startswith("/"):
                 continue
             file = resolve(root, named[0])
@@ -170,14 +165,14 @@ def _is_own(root: Path, launcher: Launcher) -> bool:
         return launcher.name == f"docker runtime {RUNTIME_NAME}"
     if launcher.file.rpartition("/")[2] in (containerd_config.DROP_IN, crio_config.DROP_IN):
         return True
-    text = (read_bytes(root, launcher.file) or b"").decode(errors="replace")
+    text = text_of(root, launcher.file)
     return containerd_config.BEGIN in text and not containerd_config.names_handler(text, launcher.name.rpartition(" ")[2])
 
 
 def _idle_files(root: Path) -> set[str]:
     """The files of a containerd that has its CRI plugin turned off, as the one in Docker's package is set up."""
     try:
-        files = kata_launching.containerd_files(root, _containerd_file(root) or kata_launchers.CONTAINERD[0])
+        files = kata_launching.containerd_files(root, kata_launching.main_file(root))
     except NodeError:
         return set()
     return {path for path, _ in files} if containerd_config.cri_disabled(files) else set()
@@ -290,12 +285,12 @@ def _named(
         launcher = _docker_launcher(where, taken_back)
         if not (launcher or config_path or with_release):
             launcher = _other_launcher(where, runtime, hypervisor)
-    program = (program_of(where, launcher.shim) if launcher else None) or shim(where, runtime)
-    started = _started(where, program)[-1] if program else None
+    program = (kata_shims.program_of(where, launcher.shim) if launcher else None) or kata_shims.shim(where, runtime)
+    started = kata_shims.started_by(where, program)[-1] if program else None
     behind = _spelled(where, resolve(where, started)) if started else None
     listed = kata_layout.candidates(runtime, version, kata_layout.release_shim(runtime) if with_release else behind)
     option = (config_path, "the given configPath") if config_path else _option(launcher)
-    variable = environment(where, program) if runtime == "rust" or option is None else None
+    variable = kata_shims.environment(where, program) if runtime == "rust" or option is None else None
     if variable and (variable.value or runtime == "rust"):
         if kata_layout.environment_guarded(version) and not _shipped(root, variable.value, listed):
             raise NodeError(
@@ -322,10 +317,10 @@ def _spelled(root: Path, resolved: str) -> str:
 
 def _docker_launcher(root: Path, taken_back: Mapping[str, str | None]) -> Launcher | None:
     """Docker's runtime of our name, where it names a configuration file, or a shim that is there: perhaps a script with one."""
-    launcher = _docker_runtime(root)
+    launcher = kata_shims.docker_runtime(root)
     if launcher and launcher.config_path:
         launcher = launcher._replace(config_path=taken_back.get(launcher.config_path, launcher.config_path))
-    return launcher if launcher and (launcher.config_path or program_of(root, launcher.shim)) else None
+    return launcher if launcher and (launcher.config_path or kata_shims.program_of(root, launcher.shim)) else None
 
 
 def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | None:
@@ -333,27 +328,16 @@ def _other_launcher(root: Path, runtime: str, hypervisor: str) -> Launcher | Non
 
     Then every launcher starts a shim by its path or by a name of its own.
     """
-    if program_of(root, kata_layout.SHIM):
+    if kata_shims.program_of(root, kata_layout.SHIM):
         return None
-    for launcher in configured_launchers(root, []):
-        named = None if launcher.file == daemon_json.PATH else file_of(root, launcher)
+    for launcher in kata_launching.launchers(root, []):
+        named = None if launcher.file == daemon_json.PATH else kata_shims.file_of(root, launcher)
         content = read_bytes(root, resolve(root, named[0])) if named and named[0].startswith("/") else None
         if named and content is not None and ("/runtime-rs/" in named[0]) == (runtime == "rust"):
             table = kata_config.table(kata_config.decode(content, named[0]), named[0])
             if hypervisor in table.get("hypervisor", {}):
                 return launcher
     return None
-
-
-def configured_launchers(root: Path, notes: list[str]) -> list[Launcher]:
-    """Everything that starts Kata on this machine, as `kata_launching.launchers`, with the file that containerd's unit names."""
-    return kata_launching.launchers(root, notes, _containerd_file(root))
-
-
-def _containerd_file(root: Path) -> str | None:
-    """The main file that containerd's unit names; None where it names none."""
-    named = kata_launchers.option(unit_command(root, kata_launchers.UNITS[0]), "config", "c")
-    return named if named and named.startswith("/") else None
 
 
 def _option(launcher: Launcher | None) -> tuple[str, str] | None:
@@ -364,152 +348,9 @@ def _option(launcher: Launcher | None) -> tuple[str, str] | None:
     return launcher.config_path, f"ConfigPath of {name} in {launcher.file}"
 
 
-def _docker_runtime(root: Path) -> Launcher | None:
-    """Docker's runtime of our name, as daemon.json has it."""
-    content = read_bytes(root, daemon_json.PATH)
-    launchers = kata_launchers.docker(content.decode(errors="replace")) if content else ()
-    return next((launcher for launcher in launchers if launcher.name == f"docker runtime {RUNTIME_NAME}"), None)
-
-
 def _shipped(root: Path, path: str, listed: tuple[str, ...]) -> bool:
     """Whether a path leads to one of the runtime's own files, both resolved as the shims do."""
     return path.startswith("/") and resolve(root, path) in [resolve(root, path) for path in listed]
-
-
-def program_of(root: Path, named: str | None) -> str | None:
-    """Where the shim lies that is named by its path, or by a name to look up in the PATH; None when it is not there."""
-    paths = [named] if named and named.startswith("/") else [f"{folder}/{named}" for folder in shim_folders(root) if named]
-    for path in paths:
-        program = root / resolve(root, path).lstrip("/")
-        if program.is_file() and os.access(program, os.X_OK):
-            return path
-    return None
-
-
-def shim_folders(root: Path) -> Sequence[str]:
-    """The folders in which a shim is looked up: of the PATH that containerd's unit sets, else of systemd's own."""
-    setting = _shim_variable(root, "PATH")
-    return [folder for folder in setting.value.split(":") if folder.startswith("/")] if setting else kata_layout.SHIM_FOLDERS
-
-
-def file_of(root: Path, launcher: Launcher) -> tuple[str, str] | None:
-    """The file that a launcher names, and what names it: its ConfigPath, or a script in the place of its shim.
-
-    None where neither does, so that the environment and the runtime's own list decide.
-    """
-    if launcher.config_path:
-        return launcher.config_path, f"ConfigPath of {launcher.name} in {launcher.file}"
-    program = program_of(root, launcher.shim)
-    variable = in_scripts(root, program, kata_layout.ENVIRONMENT)[0] if program else None
-    if variable is None or not variable.value:
-        return None
-    return variable.value, f"{kata_layout.ENVIRONMENT} in {variable.file}, the shim of {launcher.name}"
-
-
-def _started(root: Path, program: str) -> list[str]:
-    """A shim, and behind it what is started in turn where it is a script, as one that sets a PATH before that of Kata's guide."""
-    programs = [program]
-    while len(programs) < MAX_SCRIPTS:
-        shim = program_of(root, kata_launchers.shim_in_script(_script(root, programs[-1])))
-        if shim is None or shim in programs:
-            break
-        programs.append(shim)
-    return programs
-
-
-def in_scripts(root: Path, program: str, name: str) -> tuple[Variable | None, list[Variable]]:
-    """What a script in a shim's place sets a variable to, and what it sets for itself alone.
-
-    Of several scripts that start each other the last counts, whose value the shim has. What a script does not export reaches the
-    shim only where the variable was in its own environment already.
-    """
-    result, alone = None, []
-    for each in _started(root, program):
-        text = _script(root, each)
-        value = kata_launchers.in_script(text, name)
-        if value is None:
-            continue
-        if kata_launchers.exports(text, name) or result or _shim_variable(root, name):
-            result = Variable(value, each)
-        else:
-            alone.append(Variable(value, each))
-    return result, alone
-
-
-def environment(root: Path, program: str | None) -> Variable | None:
-    """The KATA_CONF_FILE that a shim would have: of a script in the shim's place, else of the unit of containerd."""
-    name = kata_layout.ENVIRONMENT
-    return (in_scripts(root, program, name)[0] if program else None) or _shim_variable(root, name)
-
-
-def _shim_variable(root: Path, name: str) -> Variable | None:
-    """What the unit whose environment the shims have sets a variable to."""
-    for unit in kata_launchers.UNITS:
-        files = unit_files(root, unit)
-        if files:
-            return unit_variable(root, files, name)
-    return None
-
-
-def unit_variable(root: Path, files: list[tuple[str, str]], name: str) -> Variable | None:
-    """What a unit sets the variable to, its environment files included."""
-    result, named = kata_launchers.unit_environment(files, name)
-    for path in (path for pattern in named if pattern.startswith("/") for path in kata_launching.matching(root, pattern)):
-        content = read_bytes(root, path)
-        value = kata_launchers.in_environment_file(content.decode(errors="replace"), name) if content else None
-        if value is not None:
-            result = Variable(value, path)
-    return result
-
-
-def unit_command(root: Path, unit: str, *, keeps_unknown: bool = False) -> list[str]:
-    """The command line that a unit starts, with its variables expanded; empty when there is no such unit.
-
-    A variable that its files do not set is empty, or stays as it is written: systemd may have it from elsewhere.
-    """
-    files = unit_files(root, unit)
-
-    def value(name: str) -> str:
-        setting = unit_variable(root, files, name)
-        return setting.value if setting else f"${{{name}}}" if keeps_unknown else ""
-
-    return kata_launchers.expanded(kata_launchers.started(files), value)
-
-
-def unit_files(root: Path, unit: str) -> list[tuple[str, str]]:
-    """A service's own file and then its drop-ins, each path and text; empty when there is no such unit or it is masked.
-
-    Those of all services (`service.d`) are among them, where the service has a file or drop-in of its own.
-    """
-    paths: dict[str, str] = {}
-    for folder in kata_launchers.UNIT_FOLDERS:
-        if os.path.lexists(root / f"{folder}/{unit}".lstrip("/")):
-            paths.setdefault("", f"{folder}/{unit}")
-        for name in names_in(root, f"{folder}/{unit}.d"):
-            if name.endswith(".conf"):
-                paths.setdefault(name, f"{folder}/{unit}.d/{name}")
-    for folder in kata_launchers.UNIT_FOLDERS if paths else ():
-        for name in names_in(root, f"{folder}/service.d"):
-            if name.endswith(".conf"):
-                paths.setdefault(name, f"{folder}/service.d/{name}")
-    files = []
-    for name in sorted(paths):
-        masked = resolve(root, paths[name]) == "/dev/null"
-        content = b"" if masked else read_bytes(root, paths[name])
-        if content == b"" and not name:  # as a link to /dev/null does (systemd.unit(5))
-            return []
-        if content:
-            files.append((paths[name], content.decode(errors="replace")))
-    return files
-
-
-def _script(root: Path, path: str) -> str:
-    """The text of a shim that is a script, which Kata's guide has people write to set KATA_CONF_FILE; empty for a program."""
-    try:
-        text = start(root / resolve(root, path).lstrip("/"), MAX_SCRIPT)
-        return text.decode(errors="replace") if text.startswith(b"#!") else ""
-    except OSError as error:
-        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "root") from None
 
 
 def deploy_files(root: Path) -> list[str]:
@@ -544,19 +385,6 @@ def drop_ins(root: Path, resolved: str, *, runtime: str, version: str | None) ->
             raise NodeError("file-invalid", f"{path} is a dangling link, so every guest would fail", "remove", path=path)
         entries.append((path, kata_config.decode(content, path)))
     return entries
-
-
-def shim(root: Path, runtime: str) -> str | None:
-    """The shim that containerd finds in its PATH, the one of an unpacked release, or that of Docker's runtime of our name.
-
-    None when there is none of them.
-    """
-    program = program_of(root, kata_layout.SHIM) or program_of(root, kata_layout.release_shim(runtime))
-    if program is None:
-        with suppress(NodeError):  # with a broken daemon.json dockerd starts nothing; who needs the file reports it
-            launcher = _docker_runtime(root)
-            return program_of(root, launcher.shim) if launcher else None
-    return program
 
 
 def version(root: Path) -> str | None:

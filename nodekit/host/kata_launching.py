@@ -1,33 +1,38 @@
 """Read the files in which Docker, containerd and CRI-O say how they start Kata."""
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError
-from nodekit.host.files import names_in, read_bytes
+from nodekit.host import units
+from nodekit.host.files import matching, names_in, read_bytes
+from nodekit.rules import systemd_units
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.kata import crio_config, kata_config, kata_launchers
 from nodekit.rules.kata.kata_launchers import Launcher
 
 
-def launchers(root: Path, notes: list[str], main_file: str | None) -> list[Launcher]:
+def launchers(root: Path, notes: list[str]) -> list[Launcher]:
     """Everything that starts Kata on this machine. Raises NodeError `file-invalid` for a broken daemon.json.
 
-    `main_file` is the one that containerd's unit names in place of its own. A file of a containerd or CRI-O that cannot be read
-    is a note.
+    A file of a containerd or CRI-O that cannot be read is a note.
     """
     content = read_bytes(root, daemon_json.PATH)
     every = kata_launchers.docker(content.decode(errors="replace")) if content else []
-    usual, *others = kata_launchers.CONTAINERD
-    for main in (main_file or usual, *others):
+    for main in (main_file(root), *kata_launchers.CONTAINERD[1:]):
         every += containerd_launchers(root, main, notes)
     try:
         every += kata_launchers.crio([(path, kata_config.table(text, path)) for path, text in crio_texts(root, crio_config.MAIN)])
     except NodeError as error:
         notes.append(f"{error.message}; what that CRI-O says of Kata is not known")
     return every
+
+
+def main_file(root: Path) -> str:
+    """The main file of the packages' containerd: the one that its unit names, or the usual one."""
+    named = systemd_units.option(units.command(root, kata_launchers.UNITS[0]), "config", "c")
+    return named if named and named.startswith("/") else kata_launchers.CONTAINERD[0]
 
 
 def crio_texts(root: Path, main: str, folder: str = crio_config.FOLDER) -> list[tuple[str, str]]:
@@ -78,17 +83,3 @@ def containerd_texts(root: Path, main: str) -> list[tuple[str, str]]:
         for pattern in kata_launchers.imports(kata_config.table(files[path], path), path):
             pending += matching(root, pattern)
     return list(files.items())
-
-
-def matching(root: Path, pattern: str) -> list[str]:
-    """The files that an import, or an `EnvironmentFile=`, names: of a pattern those that are there, in name order."""
-    if "*" not in pattern:
-        return [pattern]
-    try:
-        return [f"/{path.relative_to(root)}" for path in sorted(root.glob(pattern.lstrip("/")))]
-    except ValueError:  # not a pattern that Python knows, such as one with ** within a name
-        return []
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # no file has such a name
-            return []
-        raise NodeError("file-unreadable", f"What {pattern} stands for cannot be read: {error.strerror}", "disk") from None

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nodekit.host import kata_launching, units
 from nodekit.host.files import names_in, read_bytes, resolve
 from nodekit.host.kata import (
     Effective,
-    configured_launchers,
     deploy_files,
-    file_of,
-    in_scripts,
-    program_of,
-    unit_files,
-    unit_variable,
 )
+from nodekit.host.kata_shims import file_of, in_scripts, program_of
 from nodekit.rules.kata import kata_config, kata_launchers, kata_layout
 from nodekit.rules.kata.kata_launchers import Launcher
 from nodekit.rules.text import printable
@@ -44,7 +40,7 @@ def survey(root: Path, effective: Effective, *, runtime: str, hypervisor: str) -
     Only files that exist are named. Raises NodeError `file-unreadable`, or `file-invalid` for a broken daemon.json.
     """
     notes: list[str] = []
-    launchers = configured_launchers(root, notes)
+    launchers = kata_launching.launchers(root, notes)
     dead = _dead_files(root, effective, runtime, hypervisor, launchers, notes)
     dead += _dead_folders(root, effective, [entry.path for entry in dead], launchers)
     dead += _replaced(root, effective, hypervisor)
@@ -174,8 +170,8 @@ def _notes(root: Path, effective: Effective, hypervisor: str) -> list[str]:
         notes.append(
             f"{effective.config_file} names no kernel for {hypervisor}: a partial file replaces the release's as a whole"
         )
-    supervised, own = (unit_files(root, unit) for unit in kata_launchers.UNITS)
-    variable = unit_variable(root, own, kata_layout.ENVIRONMENT) if supervised else None
+    supervised, own = (units.files(root, unit) for unit in kata_launchers.UNITS)
+    variable = units.variable(root, own, kata_layout.ENVIRONMENT) if supervised else None
     if variable:
         notes.append(
             f"{variable.file} sets {kata_layout.ENVIRONMENT}={printable(variable.value, 200)} for dockerd, which does not count: "

@@ -23,8 +23,9 @@ from nodekit.__main__ import desired_state
 from nodekit.errors import NodeError
 from nodekit.host import kata_download, kata_launching
 from nodekit.host.node import os_release
+from nodekit.rules import systemd_units
 from nodekit.rules.docker import apt_source, daemon_json, docker_matrix, docker_packages, openpgp
-from nodekit.rules.kata import kata_config, kata_launchers, kernel_params
+from nodekit.rules.kata import kata_config, kata_launchers, kernel_params, shim_scripts
 from nodekit.rules.proof import console, ladder
 from policy import plain_secrets, stack_policy
 from review import comment, documents
@@ -163,9 +164,9 @@ TEXTS: dict[str, tuple[Parser, tuple[str, ...]]] = {
     ),
     "units": (
         lambda text: (
-            kata_launchers.unit_environment([("x", text)], "K"),
-            kata_launchers.in_script(text, "K"),
-            kata_launchers.in_environment_file(text, "K"),
+            systemd_units.environment([("x", text)], "K"),
+            shim_scripts.in_script(text, "K"),
+            systemd_units.in_environment_file(text, "K"),
         ),
         (UNIT,),
     ),

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ import pytest
 from clusterkit.kata_deploy import RESTART_SECONDS
 from nodekit.commands import kata, restore, status
 from nodekit.errors import NodeError
-from nodekit.host import docker, kata_handler
+from nodekit.host import cluster_runtime, docker, kata_handler
 from nodekit.host.failpoints import POINTS, VARIABLE
 from nodekit.host.process import Finished
 from nodekit.rules.kata import containerd_config, crio_config
@@ -185,10 +185,16 @@ class Node:
         return (self.root / path.lstrip("/")).read_text()
 
 
+def answer_with(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Finished]) -> None:
+    """Have this answer for the programs that are run to find the runtime, and to register the handler in it."""
+    monkeypatch.setattr(cluster_runtime, "run", run)
+    monkeypatch.setattr(kata_handler, "run", run)
+
+
 def node(root: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, main: str | None = None) -> Node:
     """The root as a node on which that runtime runs, with a main file that holds `main`."""
     programs = Programs(root)
-    monkeypatch.setattr(kata_handler, "run", programs.run)
+    answer_with(monkeypatch, programs.run)
     place = next(place for place in PLACES if place.name == runtime)
     if main is not None:
         put(root, place.main, main)
@@ -478,9 +484,9 @@ def test_a_runtime_that_is_not_well_is_as_it_was(root: Path, monkeypatch: pytest
 def test_the_file_that_a_unit_names_is_the_one_that_gets_the_handler(tmp_path: Path, words: str) -> None:
     for place in (place for place in PLACES if not place.files):
         put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} {words}\n")
-        assert kata_handler._main(tmp_path, place) == (f"/usr/bin/{place.name}", "/srv/c.toml")
+        assert cluster_runtime._main(tmp_path, place) == (f"/usr/bin/{place.name}", "/srv/c.toml")
         put(tmp_path, f"/usr/lib/systemd/system/{place.units[0]}", f"[Service]\nExecStart=/usr/bin/{place.name} --x-c /srv/c\n")
-        assert kata_handler._main(tmp_path, place)[1] == place.main
+        assert cluster_runtime._main(tmp_path, place)[1] == place.main
 
 
 def test_the_file_that_a_variable_of_the_unit_names_is_the_one_that_gets_the_handler(
@@ -526,7 +532,7 @@ def test_the_folder_that_a_unit_of_crio_names_is_the_one_that_gets_the_handler(
             return Finished(0, host.text("/srv/crio.d/60-kata-nodes.conf"), "")
         return host.programs.run(argv, **words)
 
-    monkeypatch.setattr(kata_handler, "run", run)
+    answer_with(monkeypatch, run)
     assert host.kata()["handler"]["file"] == "/srv/crio.d/60-kata-nodes.conf"  # type: ignore[index]
     assert ["/usr/bin/crio", "--config", "/srv/crio.conf", "--config-dir", "/srv/crio.d", "config"] in calls
     assert host.lost() == []
@@ -553,7 +559,7 @@ def test_the_socket_of_the_unit_is_the_one_to_reach_containerd_by(
     (root / "run/own").mkdir()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "run/own/containerd.sock"))
-    assert kata_handler.find(root, "n", None).place.socket == "/run/own/containerd.sock"
+    assert cluster_runtime.find(root, "n", None).place.socket == "/run/own/containerd.sock"
     assert host.kata()["changed"] is True
 
 
@@ -602,7 +608,7 @@ def test_crio_that_listens_elsewhere_is_the_kubelet_s(root: Path, monkeypatch: p
     host = node(root, monkeypatch, "cri-o", '[crio.api]\nlisten = "/run/own/crio.sock"\n')
     put(root, "/usr/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n")
     put(root, "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/own/crio.sock\n")
-    runtime = kata_handler.find(root, "n", None)
+    runtime = cluster_runtime.find(root, "n", None)
     assert (runtime.place.name, runtime.place.socket) == ("cri-o", "/run/own/crio.sock") and host.programs.read()
 
 
@@ -649,7 +655,7 @@ def test_crio_reads_the_folders_in_its_folder(root: Path, monkeypatch: pytest.Mo
     host = node(root, monkeypatch, "cri-o", "")
     put(root, "/etc/crio/crio.conf.d/50-more/10-own", '[crio.runtime]\ncgroup_manager = "cgroupfs"\n')
     put(root, "/etc/crio/crio.conf.d/40-first.conf", '[crio.runtime]\ncgroup_manager = "systemd"\n')
-    runtime = kata_handler.find(root, "n", None)
+    runtime = cluster_runtime.find(root, "n", None)
     assert [path for path, _ in runtime.files][1:] == [
         f"{crio_config.FOLDER}/40-first.conf",
         f"{crio_config.FOLDER}/50-more/10-own",
@@ -729,7 +735,7 @@ def test_a_restart_that_waits_for_a_control_plane_is_waited_for(monkeypatch: pyt
         limits[argv[1]] = timeout
         return Finished(0, "", "")
 
-    monkeypatch.setattr(kata_handler, "run", run)
+    answer_with(monkeypatch, run)
     kata_handler._tell("rke2-server.service")
     assert limits["restart"] >= RESTART_SECONDS, "kata-deploy waits as long for a node whose runtime it restarts"
 

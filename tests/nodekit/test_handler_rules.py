@@ -17,7 +17,7 @@ from nodekit.rules.kata import kubelet_config as kubelet
 from nodekit.rules.kata.containerd_config import File, Handler
 from nodekit.rules.kata.handler_registration import PLACES, choose, is_served, refuse_other_cgroups
 from nodekit.rules.kata.kata_config import table
-from nodekit.rules.kata.kata_launchers import option, started
+from nodekit.rules.systemd_units import option, started
 from tools import get
 
 MAIN = "/etc/containerd/config.toml"

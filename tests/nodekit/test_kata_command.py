@@ -11,8 +11,7 @@ import pytest
 from nodekit.commands import compare, kata, restore
 from nodekit.commands.kata import SHIM_LINK
 from nodekit.errors import NodeError
-from nodekit.host import files, journal
-from nodekit.host import kata as host_kata
+from nodekit.host import files, journal, kata_launching
 from nodekit.host.inventory import Inventory
 from nodekit.rules.kata import containerd_config
 from nodekit.rules.kata.containerd_config import Handler
@@ -451,7 +450,7 @@ def test_what_this_program_registered_for_earlier_settings_is_nobody_elses(root:
     imported = 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
     put(root, "/etc/containerd/config.toml", imported)
     desired = state([SEED], hypervisor="firecracker", configPath=fc)
-    assert [launcher.name for launcher in host_kata.configured_launchers(root, [])][1:] == ["containerd handler kata-qemu"]
+    assert [launcher.name for launcher in kata_launching.launchers(root, [])][1:] == ["containerd handler kata-qemu"]
     assert kata.run(desired, root)["changed"] is True
     restore.run({"node": "n"}, root)
     (root / "etc/containerd/conf.d/60-kata-nodes.toml").unlink()

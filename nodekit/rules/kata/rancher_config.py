@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from nodekit.rules.kata import kata_launchers, kubelet_config
+from nodekit.rules import systemd_units
+from nodekit.rules.kata import kubelet_config
 
 KEY = "data-dir"
 """Name of the flag, and of the key in a configuration file."""
@@ -15,7 +16,7 @@ def variable(program: str, setting: str) -> str:
 
 def file_of(program: str, words: Sequence[str], environment: Mapping[str, str]) -> str:
     """The configuration file; those in the folder of its name with `.d` behind it are read after it, in name order."""
-    named = kata_launchers.option(words, "config", "c") or environment.get(variable(program, "CONFIG_FILE"))
+    named = systemd_units.option(words, "config", "c") or environment.get(variable(program, "CONFIG_FILE"))
     return named if named and named.startswith("/") else f"/etc/rancher/{program}/config.yaml"
 
 
@@ -23,7 +24,7 @@ def folder(program: str, words: Sequence[str], environment: Mapping[str, str], t
     """The data's folder, by a unit's command line, by the configuration files `texts`, of which a later one counts more, by the
     environment, or the default one."""
     written = [value for text in texts if (value := kubelet_config.setting(text, KEY))]
-    chosen = kata_launchers.option(words, KEY, "d") or (written or [environment.get(variable(program, "DATA_DIR"), "")])[-1]
+    chosen = systemd_units.option(words, KEY, "d") or (written or [environment.get(variable(program, "DATA_DIR"), "")])[-1]
     return chosen.rstrip("/") if chosen.startswith("/") else f"/var/lib/rancher/{program}"
 
 
