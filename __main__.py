@@ -17,7 +17,7 @@ from nodekit.scripts import script
 from stacks import consumers
 from stacks.checklist import checklist, of_pods
 from stacks.cluster import sandboxes
-from stacks.model import (
+from stacks.configuration import (
     NAMESPACE,
     SECRET_KEYS,
     SECRETS,

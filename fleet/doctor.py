@@ -249,7 +249,7 @@ def _file(stack: str) -> tuple[dict[str, Any], Finding]:
         message = f"{place}: {printable(', '.join(keys), 300)}: beside the key config, where nothing reads it"
         return config, Finding(subject, message, "Indent it below config")
     # pydantic takes a while to load
-    from stacks.model import OBJECTS, ConfigError, load, refuse_settings_of_plugins, refuse_unknown
+    from stacks.configuration import OBJECTS, ConfigError, load, refuse_settings_of_plugins, refuse_unknown
 
     sections = {f"kata-nodes:{key}" for key in OBJECTS}
     config = {key: handed_over(value) if key in sections else value for key, value in config.items()}

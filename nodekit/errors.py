@@ -1,6 +1,6 @@
 """The error type of everything that a person can act on. The catalogue holds what each code means, and its remedy.
 
-Other types stand where something else is meant: `stacks.model.ConfigError` collects all that is wrong with a stack's file,
+XX
 `plugins.command.errors.CommandError` is a command that failed, in the words of the plugin that it stands in for, and
 `tools.cache.SetupError` is a set-up that runs before this package can be imported.
 """

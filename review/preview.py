@@ -19,7 +19,7 @@ from nodekit.host.capture import capture
 from nodekit.host.reading import MAX_OWN, read
 from nodekit.rules.text import harmless
 from review.documents import MAX_DOCUMENT
-from stacks.model import NAMESPACE, ConfigError, refuse_encrypted_sections
+from stacks.configuration import NAMESPACE, ConfigError, refuse_encrypted_sections
 from stacks.stack_file import handed_over, loaded, misplaced, namespaced
 
 SEALED = ("encryptionsalt", "encryptedkey", "secretsprovider")

@@ -7,7 +7,7 @@ import pulumi
 from clusterkit.api.cluster_reader import Reader
 from components.cluster.reading import read_in_thread
 from nodekit.errors import NodeError
-from stacks.model import Kubernetes
+from stacks.kubernetes_model import Kubernetes
 
 
 def adopted(kubernetes: Kubernetes, kubeconfig: Any) -> dict[str, pulumi.Input[str]]:

@@ -28,9 +28,10 @@ from components.cluster.kata_proof import KataProof, KataProofArgs
 from components.cluster.proof_settings import PodProof
 from components.plain import together
 from nodekit.errors import NodeError
-from stacks import model
+from stacks import kubernetes_model
 from stacks.adoption import adopted, guardable
-from stacks.model import Kubernetes, StackConfig
+from stacks.kubernetes_model import Kubernetes
+from stacks.model import StackConfig
 from stacks.pool import Nodes, state_folder
 
 
@@ -231,7 +232,7 @@ def known_after(
 
 def joining_nodes(
     kubernetes: Kubernetes,
-    joining: model.JoiningNodes,
+    joining: kubernetes_model.JoiningNodes,
     common: PodProof,
     options: pulumi.ResourceOptions,
     before: list[pulumi.Resource],

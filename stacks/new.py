@@ -19,7 +19,8 @@ from nodekit.errors import NodeError
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN, SAFE_DOCKER
 from nodekit.rules.kata.handler_registration import NONE
 from stacks import ssh_hosts, stack_file
-from stacks.model import NAMESPACE, SECRET_KEYS, ConfigError, Name, load
+from stacks.configuration import NAMESPACE, SECRET_KEYS, ConfigError, load
+from stacks.sections import Name
 from stacks.ssh_hosts import SshHost
 
 FOLDER = Path(__file__).resolve().parent
@@ -50,7 +51,7 @@ INSTALLS = {
 }
 """How Kata comes to the machines."""
 LONGEST_NAME = 42
-"""Characters of the name of a stack or node (`stacks.model.Name`)."""
+"""Characters of the name of a stack or node (`stacks.sections.Name`)."""
 KNOWN_HOSTS = "known_hosts"
 """The answer that host keys are those of known_hosts."""
 OVER_SSH = ("local", "existing", "aws")

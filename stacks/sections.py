@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
+from clusterkit import images
 from nodekit.errors import NodeError
+from nodekit.rules import node_state
 
 
 class NodeErrorValue(ValueError):
@@ -52,3 +54,20 @@ def form(pattern: str, words: str, min_length: int | None = None) -> Any:
 
 
 Sha256 = Annotated[str, form(r"^[0-9a-f]{64}$", "the 64 hexadecimal digits that sha256sum prints")]
+Name = Annotated[
+    str,
+    form(r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$", "small letters, digits and hyphens, at most 42, and no hyphen at either end"),
+]
+ProofSeconds = Annotated[int, Field(ge=node_state.LEAST_TIMEOUT_SECONDS, le=node_state.MOST_TIMEOUT_SECONDS)]
+
+
+def image_can_be_pulled(image: str) -> str:
+    """Refuse what no node could pull; the rule is the components' own."""
+    try:
+        return images.check("image", image)
+    except NodeError as error:
+        raise NodeErrorValue(error) from None
+
+
+IMAGE_FOR_EDITORS = {"minLength": 1, "pattern": r"^[^\s-][^\s]*$"}
+ImageName = Annotated[str, Field(json_schema_extra=IMAGE_FOR_EDITORS), AfterValidator(image_can_be_pulled)]

@@ -13,7 +13,7 @@ from nodekit.errors import NodeError
 from nodekit.host.process import run
 from nodekit.host.reading import MAX_OWN, read_text
 from nodekit.rules.text import printable
-from stacks.model import ConfigError
+from stacks.configuration import ConfigError
 
 WILDCARDS = re.compile(r"[*?!]")
 IN_BRACKETS = re.compile(r"ssh://(?:(?P<user>[^@/]+)@)?\[(?P<address>[0-9A-Fa-f:.]+(?:%[^\]/]+)?)\](?::(?P<port>\d+))?/?")

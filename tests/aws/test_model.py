@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stacks.model import ConfigError, load, refuse_settings_of_plugins, refuse_useless
+from stacks.configuration import ConfigError, load, refuse_settings_of_plugins, refuse_useless
 from tests.aws.test_pool import MACHINES, group
 
 INSTANCES = {"sshFrom": ["203.0.113.0/24"]}

@@ -8,7 +8,7 @@ import pytest
 
 from clusterkit import images, kata_deploy
 from nodekit.errors import NodeError
-from stacks.model import ConfigError, load
+from stacks.configuration import ConfigError, load
 
 DIGEST = "debian:13-slim@sha256:" + "0" * 64
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 CHECKOUT = Path(__file__).resolve().parents[2]
 LATE = ("kubernetes", "boto3", "botocore", "pulumi_aws", "requests", "typer", "rich", "asyncssh")
 """Libraries that only some stacks, some resources or other commands use."""
-PROGRAM = "components, stacks.model, stacks.pool, stacks.cluster, stacks.checklist, stacks.consumers"
+PROGRAM = "components, stacks.configuration, stacks.pool, stacks.cluster, stacks.checklist, stacks.consumers"
 
 
 def test_libraries_that_only_some_programs_use_are_loaded_where_they_are_used() -> None:

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from review.catalogue import KNOWN
-from stacks import model
+from stacks import configuration
 from tools.generate import errors
 from tools.generate.__main__ import CHECKOUT, stale
 from tools.generate.settings import rows
@@ -31,13 +31,13 @@ def test_table_rows_are_whole_whatever_stands_in_a_pattern() -> None:
 
 def test_every_secret_that_the_program_reads_is_in_the_reference() -> None:
     tree = ast.parse((CHECKOUT / "__main__.py").read_text())
-    # Read by their names, or by a list of them in the model.
+    # Read by their names, or by a list of them.
     lists = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id.endswith("SECRETS")}
-    read = {key for name in lists for key in getattr(model, name)} | {
+    read = {key for name in lists for key in getattr(configuration, name)} | {
         call.args[0].value
         for call in ast.walk(tree)
         if isinstance(call, ast.Call)
         and ast.unparse(call.func).endswith(("get_secret", "require_secret"))
         and isinstance(call.args[0], ast.Constant)
     }
-    assert read == set(model.SECRET_KEYS)
+    assert read == set(configuration.SECRET_KEYS)

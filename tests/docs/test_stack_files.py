@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import ConfigError, load
+from stacks.configuration import ConfigError, load
 from tests.docs.blocks import Block, all_blocks
 
 NAMESPACE = "kata-nodes:"

@@ -19,7 +19,7 @@ import yaml
 
 from local import cluster
 from review import comment
-from stacks.model import load
+from stacks.configuration import load
 from tests.e2e.checkout import REPOSITORY, Checkout
 from tests.review.conftest import GitHub, git
 from tests.serving import running

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from clusterkit import images
-from stacks.model import load
+from stacks.configuration import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPOSITORY / "stacks").glob("Pulumi.*.yaml"))

@@ -15,7 +15,7 @@ from components.local import machine as local_machine
 from local import accelerator, genuine
 from nodekit.errors import NodeError
 from stacks import pool
-from stacks.model import load
+from stacks.configuration import load
 from tests.components.recorder import Recorder, states
 from tests.components.test_wiring import LOCAL, stack
 from tests.serving import running

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from stacks.model import ConfigError, StackConfig, load
+from stacks.configuration import ConfigError, load
+from stacks.model import StackConfig
 from tests.stacks.test_model import loaded, refused
 
 

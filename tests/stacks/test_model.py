@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.model import LOGIN_SECRETS, ConfigError, StackConfig, in_plain, load, refuse_unknown, refuse_useless
+from stacks.configuration import LOGIN_SECRETS, ConfigError, in_plain, load, refuse_unknown, refuse_useless
+from stacks.model import StackConfig
 from stacks.rollout_model import BATCH_SCHEMA
 from stacks.sections import FORMS
 

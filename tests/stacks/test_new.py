@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nodekit.rules.docker.docker_matrix import NEWEST_PROVEN
-from stacks import model, new
+from stacks import configuration, new
 from tests.stacks.test_schema import refused
 
 HOST_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'E' * 43} root@rack"
@@ -53,7 +53,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
     assert refused(document) == []
     settings = {key.removeprefix("kata-nodes:"): value for key, value in document["config"].items()}
     assert set(settings) == sections
-    model.load(settings.get)
+    configuration.load(settings.get)
 
 
 def test_new_instances_are_not_refused_for_the_container_runtime_that_no_image_of_ubuntu_has(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_new_instances_are_not_refused_for_the_container_runtime_that_no_image_o
     example = Path(new.__file__).with_name("Pulumi.prod.yaml")
     for file in (folder / "Pulumi.cloud.yaml", example):
         config = yaml.safe_load(file.read_text())["config"]
-        parsed = model.load(lambda key, config=config: config.get(f"kata-nodes:{key}"))  # type: ignore[misc]
+        parsed = configuration.load(lambda key, config=config: config.get(f"kata-nodes:{key}"))  # type: ignore[misc]
         assert parsed.served_handler is None and parsed.handler == "kata-qemu", file
     assert "containerRuntime" not in written(tmp_path, *EXISTING)[1].joinpath("Pulumi.rack.yaml").read_text()
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from stacks import model
+from stacks import configuration
 from stacks.new import SCHEMA_LINE
 
 STACKS = Path(__file__).resolve().parents[2] / "stacks"
@@ -32,8 +32,8 @@ def stack_file(**sections: Any) -> dict[str, Any]:
 def model_refuses(**sections: Any) -> bool:
     """Whether a preview would."""
     try:
-        model.load(sections.get)
-    except model.ConfigError:
+        configuration.load(sections.get)
+    except configuration.ConfigError:
         return True
     return False
 
@@ -62,9 +62,9 @@ def test_secret_in_clear_is_refused() -> None:
 def test_section_that_does_not_exist_is_refused_by_both() -> None:
     document = stack_file(nodes={"local": {}}, verificaton={"timeoutSeconds": 60})
     assert refused(document)
-    with pytest.raises(model.ConfigError, match=r"kata-nodes:verificaton: there is no such key\. Remove the key"):
-        model.refuse_unknown(document["config"])
-    model.refuse_unknown(["kata-nodes:verification", "kata-nodes:kubeconfig", "aws:region"])
+    with pytest.raises(configuration.ConfigError, match=r"kata-nodes:verificaton: there is no such key\. Remove the key"):
+        configuration.refuse_unknown(document["config"])
+    configuration.refuse_unknown(["kata-nodes:verification", "kata-nodes:kubeconfig", "aws:region"])
 
 
 BOTH_REFUSE: list[dict[str, Any]] = [

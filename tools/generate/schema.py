@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from stacks.model import NAMESPACE, SECRET_KEYS, StackConfig
+from stacks.configuration import NAMESPACE, SECRET_KEYS
+from stacks.model import StackConfig
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The draft that every editor's YAML server reads."""

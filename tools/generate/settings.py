@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from stacks.model import NAMESPACE, SECRET_KEYS
+from stacks.configuration import NAMESPACE, SECRET_KEYS
 from tools.generate import schema
 
 HEAD = f"""# Settings
