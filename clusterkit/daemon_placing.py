@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nodekit.rules.shapes import entries, mapping
+
 KEEPS_AWAY = ("NoSchedule", "NoExecute")
 ALWAYS_TOLERATED = tuple(
     f"node.kubernetes.io/{name}"
@@ -22,12 +24,12 @@ ALWAYS_TOLERATED = tuple(
 def runs_on(node: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     """Whether a DaemonSet with the pod fields of `spec` (nodeSelector, affinity, tolerations) has a pod on a node (core/v1)."""
     labels = node["metadata"].get("labels") or {}
-    selector = _mapping(spec.get("nodeSelector"))
-    taints = _mapping(node.get("spec")).get("taints") or []
+    selector = mapping(spec.get("nodeSelector"))
+    taints = mapping(node.get("spec")).get("taints") or []
     return (
         selector.items() <= labels.items()
-        and _matches(node, _mapping(_mapping(spec.get("affinity")).get("nodeAffinity")))
-        and all(_tolerated(taint, _list(spec.get("tolerations"))) for taint in taints)
+        and _matches(node, mapping(mapping(spec.get("affinity")).get("nodeAffinity")))
+        and all(_tolerated(taint, entries(spec.get("tolerations"))) for taint in taints)
     )
 
 
@@ -39,7 +41,7 @@ def _tolerated(taint: Mapping[str, Any], tolerations: list[Any]) -> bool:
 
 def tolerate(tolerations: list[Any], taint: Mapping[str, Any]) -> bool:
     """Whether one of the tolerations of a pod is of the taint."""
-    return any(_tolerates(_mapping(each), taint) for each in tolerations)
+    return any(_tolerates(mapping(each), taint) for each in tolerations)
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
@@ -59,16 +61,16 @@ def _matches(node: Mapping[str, Any], affinity: Mapping[str, Any]) -> bool:
     if not isinstance(required, Mapping):
         return True
     labels, fields = node["metadata"].get("labels") or {}, {"metadata.name": node["metadata"]["name"]}
-    for term in map(_mapping, _list(required.get("nodeSelectorTerms"))):
-        conditions = [(labels, each) for each in _list(term.get("matchExpressions"))]
-        conditions += [(fields, each) for each in _list(term.get("matchFields"))]
-        if conditions and all(_holds(values, _mapping(each)) for values, each in conditions):
+    for term in map(mapping, entries(required.get("nodeSelectorTerms"))):
+        conditions = [(labels, each) for each in entries(term.get("matchExpressions"))]
+        conditions += [(fields, each) for each in entries(term.get("matchFields"))]
+        if conditions and all(_holds(values, mapping(each)) for values, each in conditions):
             return True
     return False
 
 
 def _holds(values: Mapping[str, str], condition: Mapping[str, Any]) -> bool:
-    value, named = values.get(str(condition.get("key"))), _list(condition.get("values"))
+    value, named = values.get(str(condition.get("key"))), entries(condition.get("values"))
     match condition.get("operator"):
         case "In":
             return value is not None and value in named
@@ -85,11 +87,3 @@ def _holds(values: Mapping[str, str], condition: Mapping[str, Any]) -> bool:
                 return False
             return difference > 0 if operator == "Gt" else difference < 0
     return False
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -6,6 +6,7 @@ from typing import Any
 from clusterkit.guard import CONTAINERS, HANDLERS, NAMED_SOURCES, NODE_VOLUMES, ORDINARY, PROBES
 from nodekit.errors import NodeError
 from nodekit.rules.proof.capabilities import CAPABILITIES
+from nodekit.rules.shapes import entries, mapping
 from nodekit.rules.text import printable
 
 HOST_NAMESPACES = ("hostNetwork", "hostPID", "hostIPC")
@@ -42,9 +43,9 @@ def unsafe(spec: Mapping[str, Any], classes: Sequence[str]) -> list[NodeError]:
     under = (
         f"RuntimeClass {printable(runtime_class, 80)}" if isinstance(runtime_class, str) and runtime_class else "no RuntimeClass"
     )
-    containers = [_mapping(item) for kind in CONTAINERS for item in _list(spec.get(kind))]
+    containers = [mapping(item) for kind in CONTAINERS for item in entries(spec.get(kind))]
     errors = [error for container in containers for error in _container(container, within, under, classes)]
-    if _host_process(_mapping(spec.get("securityContext"))):
+    if _host_process(mapping(spec.get("securityContext"))):
         errors.append(_as_host_process("All containers of the pod are"))
     if (isinstance(runtime_class, str) and within) or any(_beyond(container) for container in containers):
         errors += _host(spec)
@@ -57,7 +58,7 @@ def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises NodeError `pod-capabilities` or `pod-reaches-node`.
     """
-    spec = _mapping(template.get("spec"))
+    spec = mapping(template.get("spec"))
     runtime_class = spec.get("runtimeClassName")
     for error in unsafe(spec, [runtime_class] if runtime_class else []):
         raise error
@@ -66,11 +67,11 @@ def safe(template: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _beyond(container: Mapping[str, Any]) -> list[str]:
     """What a container adds beyond Pod Security's `baseline`."""
-    capabilities = _mapping(_mapping(container.get("securityContext")).get("capabilities"))
+    capabilities = mapping(mapping(container.get("securityContext")).get("capabilities"))
     return sorted(
         {
             capability
-            for capability in _list(capabilities.get("add"))
+            for capability in entries(capabilities.get("add"))
             if isinstance(capability, str) and capability not in ORDINARY
         }
     )
@@ -78,9 +79,9 @@ def _beyond(container: Mapping[str, Any]) -> list[str]:
 
 def _container(container: Mapping[str, Any], within: bool, under: str, classes: Sequence[str]) -> Iterator[NodeError]:
     name, beyond = printable(str(container.get("name", "?")), 80), _beyond(container)
-    context = _mapping(container.get("securityContext"))
+    context = mapping(container.get("securityContext"))
     listed = printable(", ".join(beyond), 200)
-    unknown = any(not isinstance(capability, str) for capability in _list(_mapping(context.get("capabilities")).get("add")))
+    unknown = any(not isinstance(capability, str) for capability in entries(mapping(context.get("capabilities")).get("add")))
     if beyond and not within:
         yield NodeError(
             "pod-capabilities",
@@ -107,7 +108,7 @@ def _container(container: Mapping[str, Any], within: bool, under: str, classes: 
 
 def _host_process(context: Mapping[str, Any]) -> bool:
     """Of a pod's security context, from which each container has it, or of a container's own."""
-    return _mapping(context.get("windowsOptions")).get("hostProcess") is True
+    return mapping(context.get("windowsOptions")).get("hostProcess") is True
 
 
 def _as_host_process(subject: str) -> NodeError:
@@ -122,7 +123,7 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
             f"A sandbox pod has {', '.join(shared)}, and so the node's own namespaces",
             fields=", ".join(shared),
         )
-    volumes = [_mapping(volume) for volume in _list(spec.get("volumes"))]
+    volumes = [mapping(volume) for volume in entries(spec.get("volumes"))]
     effects = {"hostPath": "root of its guest the node's files", "gitRepo": "so a git on the node that fetches what it names"}
     effects |= dict.fromkeys(NAMED_SOURCES, "so the node's own kernel reads what is there")
     for kind in NODE_VOLUMES:
@@ -133,7 +134,7 @@ def _host(spec: Mapping[str, Any]) -> Iterator[NodeError]:
 
 def _network(container: Mapping[str, Any]) -> Iterator[NodeError]:
     name = printable(str(container.get("name", "?")), 80)
-    if any(_mapping(port).get("hostPort") for port in _list(container.get("ports"))):
+    if any(mapping(port).get("hostPort") for port in entries(container.get("ports"))):
         yield NodeError(
             "pod-reaches-node",
             f"Container {name} of a sandbox pod takes a port of the node (hostPort), in place of what listens there",
@@ -142,18 +143,10 @@ def _network(container: Mapping[str, Any]) -> Iterator[NodeError]:
     for probe in PROBES:
         handler = container
         for key in probe.split("."):
-            handler = _mapping(handler.get(key))
-        if any(_mapping(handler.get(kind)).get("host") for kind in HANDLERS):
+            handler = mapping(handler.get(key))
+        if any(mapping(handler.get(kind)).get("host") for kind in HANDLERS):
             yield NodeError(
                 "pod-reaches-node",
                 f"Container {name} of a sandbox pod has a host in {probe}, which the node itself connects to",
                 fields="host",
             )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -1,13 +1,14 @@
 """Which settings a node's guests really get, where each comes from, which files count for nothing, and why its pair works."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fleet import pairs
 from fleet.measure import MOST, Measured
 from nodekit.rules.kata import kernel_params
 from nodekit.rules.proof.ladder import MAX_VALUE
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 
 MAX_PARAMETERS = 64 << 10
@@ -33,8 +34,8 @@ def _facts(measurement: Measured) -> Iterator[tuple[str, str]]:
         yield "Kata", "the stack has not come to Kata on this node; run `pulumi up`"
         return
     yield "Address", measurement.host.address
-    kata = _mapping(measurement.status.get("kata"))
-    configuration = _mapping(_mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor))
+    kata = mapping(measurement.status.get("kata"))
+    configuration = mapping(mapping(mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor))
     if "configFile" not in configuration:
         yield "Configuration", str(configuration.get("reason", "unknown"))
         return
@@ -45,14 +46,14 @@ def _facts(measurement: Measured) -> Iterator[tuple[str, str]]:
         yield "Note", f"kernel_params have {len(parameters)} characters, of which the first {MAX_PARAMETERS} are looked at"
     for token in kernel_params.tokens(parameters[:MAX_PARAMETERS]):
         yield "Parameter", f"{token}: {'; '.join([origin(token, settings.kernel_params), *remarks(token)])}"
-    for dead in map(_mapping, _list(configuration.get("dead"))):
+    for dead in map(mapping, _list(configuration.get("dead"))):
         yield "Ignored file", f"{dead.get('path')}: {dead.get('reason')}"
     yield from (("Note", str(note)) for note in _list(configuration.get("notes")))
     yield from _pair(measurement, settings.runtime)
     yield from (("Edited", str(note)) for note in _list((measurement.document or {}).get("notes")))
     for key in ("restores", "keeps"):
-        for name, change in _mapping(measurement.status.get("changes")).items():
-            if files := _list(_mapping(change).get(key)):
+        for name, change in mapping(measurement.status.get("changes")).items():
+            if files := _list(mapping(change).get(key)):
                 yield f"Restore {key}", f"{name}: {', '.join(map(str, files))}"
 
 
@@ -68,8 +69,8 @@ def remarks(token: str) -> tuple[str, ...]:
 
 def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
     version, release = (
-        _mapping(_mapping(measurement.status.get("docker")).get("daemon")).get("version"),
-        _mapping(measurement.status.get("kata")).get("version"),
+        mapping(mapping(measurement.status.get("docker")).get("daemon")).get("version"),
+        mapping(measurement.status.get("kata")).get("version"),
     )
     if not isinstance(version, str) or not isinstance(release, str):
         return
@@ -77,10 +78,6 @@ def _pair(measurement: Measured, runtime: str) -> Iterator[tuple[str, str]]:
         return
     verdict, sources = known
     yield "Pair", f"Docker {version} with Kata {release} ({runtime}): {pairs.with_sources(verdict.reason, sources)}"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _list(value: object) -> list[Any]:

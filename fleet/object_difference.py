@@ -16,6 +16,7 @@ from clusterkit.node_labels import LABELLED
 from fleet.cluster_objects import ClusterObject
 from fleet.hosts import plain
 from nodekit.rules.difference import unified
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 from review.documents import SIGNATURE, SIGNED_SECRET
 
@@ -208,7 +209,7 @@ def differences(item: ClusterObject, present: Mapping[str, Any] | None) -> tuple
         repair = None if item.partial and item.kind != "Node" else "create"
         gone = ObjectDifference("missing", f"{item.label} is not in the cluster", repair, traces=traces)
         return [gone, *proof], []
-    about = _mapping(present.get("metadata"))
+    about = mapping(present.get("metadata"))
     if since := about.get("deletionTimestamp"):
         message = f"{item.label} is being deleted since {printable(str(since), 40)}"
         return [ObjectDifference("missing", message, None, traces=tuple(_finalizers(about))), *proof], []
@@ -313,7 +314,7 @@ def writers(item: ClusterObject, present: Mapping[str, Any], paths: Sequence[Pat
 
 
 def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = _mapping(document.get("metadata")).get("managedFields")
+    entries = mapping(document.get("metadata")).get("managedFields")
     return [entry for entry in entries[:MAX_ENTRIES] if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
@@ -340,13 +341,9 @@ def _finalizers(about: Mapping[str, Any]) -> Iterator[str]:
         yield f"finalizers hold it: {printable(', '.join(str(name) for name in held[:SHOWN_PATHS]), 300)}"
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def selector(item: ClusterObject) -> dict[str, str]:
     """Labels by which a RuntimeClass selects its nodes; none where it selects no nodes, and so says nothing of any."""
-    labels = _mapping(_mapping(item.recorded.get("scheduling")).get("nodeSelector")) if item.kind == "RuntimeClass" else {}
+    labels = mapping(mapping(item.recorded.get("scheduling")).get("nodeSelector")) if item.kind == "RuntimeClass" else {}
     return {str(key): str(value) for key, value in labels.items()}
 
 
@@ -356,10 +353,10 @@ def without_handler(item: ClusterObject, nodes: Iterable[Mapping[str, Any]]) -> 
     handler, lacking, whole = plain(item.desired.get("handler")), [], 0
     for node in nodes:
         whole += 1
-        reported = _mapping(node.get("status")).get("runtimeHandlers")
+        reported = mapping(node.get("status")).get("runtimeHandlers")
         names = [entry.get("name") for entry in reported if isinstance(entry, Mapping)] if isinstance(reported, list) else []
         if any(names) and handler not in names:
-            lacking.append(printable(str(_mapping(node.get("metadata")).get("name")), 253))
+            lacking.append(printable(str(mapping(node.get("metadata")).get("name")), 253))
     if not lacking:
         return []
     rest = f" and {len(lacking) - MAX_NODES} more" if len(lacking) > MAX_NODES else ""
@@ -372,7 +369,7 @@ def without_handler(item: ClusterObject, nodes: Iterable[Mapping[str, Any]]) -> 
 
 def another_job(item: ClusterObject, present: Mapping[str, Any]) -> list[ObjectDifference]:
     """Whether others made the Job of a proof again: the evidence is of the one before, and for an `up` it is no proof."""
-    uids = [_mapping(about.get("metadata")).get("uid") for about in (item.recorded, present)]
+    uids = [mapping(about.get("metadata")).get("uid") for about in (item.recorded, present)]
     if uids[0] == uids[1] or not all(isinstance(uid, str) for uid in uids):
         return []
     message = f"{item.label} was made again by someone else, and the proof in the stack is of the one before"
@@ -381,7 +378,7 @@ def another_job(item: ClusterObject, present: Mapping[str, Any]) -> list[ObjectD
 
 def another_machine(item: ClusterObject, node: Mapping[str, Any] | None) -> list[ObjectDifference]:
     """Whether the node of a proof was registered after the proof was asked for: it can be another machine of that name."""
-    proof_time, registered = (_mapping(about.get("metadata")).get("creationTimestamp") for about in (item.recorded, node or {}))
+    proof_time, registered = (mapping(about.get("metadata")).get("creationTimestamp") for about in (item.recorded, node or {}))
     if not all(isinstance(moment, str) and TIME.fullmatch(moment) for moment in (proof_time, registered)):
         return []
     if str(registered) <= str(proof_time):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nodekit.rules.shapes import entries, mapping
+
 MAX_DOCUMENT = 96 << 20
 """Characters of a document that is read; a thousand nodes make about 40 million."""
 MAX_OWN_DOCUMENT = 512 << 20
@@ -86,31 +88,23 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _resource(step: dict[str, Any]) -> Resource | None:
+def _resource(step: Mapping[str, Any]) -> Resource | None:
     """From one step of a document."""
-    old, new = _dict(step.get("oldState")), _dict(step.get("newState"))
+    old, new = mapping(step.get("oldState")), mapping(step.get("newState"))
     state = new or old
     urn = _text(step.get("urn"))
     if urn.count("::") < 3 or not state:
         return None
     op = STEPS.get(_text(step.get("op")), "same")
-    was, now = (_dict(plain(state.get("inputs"))) if state else None for state in (old, new))
+    was, now = (mapping(plain(state.get("inputs"))) if state else None for state in (old, new))
     if op == "update" and was == now and "outputs" in new:
         # A refresh can find what differs in the outputs alone.
-        was, now = (_dict(plain(state.get("outputs"))) for state in (old, new))
-    noted = {str(path) for path in _dict(step.get("detailedDiff"))}
+        was, now = (mapping(plain(state.get("outputs"))) for state in (old, new))
+    noted = {str(path) for path in mapping(step.get("detailedDiff"))}
     return Resource(
         urn=urn,
         type=_text(state.get("type")),
@@ -120,7 +114,7 @@ def _resource(step: dict[str, Any]) -> Resource | None:
         op=op,
         old=None if op == "create" else was,
         new=None if op == "delete" else now,
-        replaced_by=tuple(str(path).split("[")[0] for path in _list(state.get("replaceOnChanges"))),
+        replaced_by=tuple(str(path).split("[")[0] for path in entries(state.get("replaceOnChanges"))),
         noted=frozenset(noted) if op in ("update", "replace") else frozenset(),
     )
 
@@ -135,7 +129,7 @@ def _merged(steps: Iterable[Any]) -> tuple[Resource, ...]:
     """One resource an URN: a replacement is several steps."""
     resources: dict[str, Resource] = {}
     for step in steps:
-        resource = _resource(_dict(step))
+        resource = _resource(mapping(step))
         if resource is None:
             continue
         before = resources.get(resource.urn)
@@ -172,17 +166,17 @@ def measured(file: Path, refreshed: bool = True) -> list[tuple[str, str]]:
     if not isinstance(document, dict) or not isinstance(document.get("nodes"), list):
         raise ValueError("no document of kata-nodes drift")
     rows = []
-    for node in map(_dict, document["nodes"]):
+    for node in map(mapping, document["nodes"]):
         name = _text(node.get("name"))
-        rows += [(name, _text(_dict(difference).get("what"))) for difference in _list(node.get("differences"))]
+        rows += [(name, _text(mapping(difference).get("what"))) for difference in entries(node.get("differences"))]
         rows += [(name, f"not measured: {_text(node.get('cause'))}")] if node.get("reached") is not True else []
-    for item in map(_dict, _list(document.get("objects"))):
+    for item in map(mapping, entries(document.get("objects"))):
         name = f"{_text(item.get('kind'))} {_text(item.get('name'))}"
-        different = [_dict(difference) for difference in _list(item.get("differences"))]
+        different = [mapping(difference) for difference in entries(item.get("differences"))]
         seen = SEEN_BY_REFRESH if refreshed else ()
         rows += [(name, _text(each.get("what"))) for each in different if each.get("kind") not in seen]
         rows += [(name, f"not measured: {_text(item.get('cause'))}")] if item.get("reached") is not True else []
-    rows += [(name, NO_PROOF_IN_PODS) for name in map(_text, _list(document.get("unfinished"))) if name]
+    rows += [(name, NO_PROOF_IN_PODS) for name in map(_text, entries(document.get("unfinished"))) if name]
     return rows
 
 
@@ -192,18 +186,18 @@ def read(text: str, most: int = MAX_DOCUMENT) -> Preview:
     if len(text) > most:
         return Preview(errors=(f"The preview's document is larger than {most} characters and was not read.",))
     try:
-        document = _dict(json.loads(text))
+        document = mapping(json.loads(text))
     except (ValueError, RecursionError):
         return Preview(errors=("The preview ended without a document that can be read. See the log of its job.",))
-    made_up = tuple(_text(name) for name in _list(document.get("madeUp")))
-    document = _dict(document.get("preview")) or document
+    made_up = tuple(_text(name) for name in entries(document.get("madeUp")))
+    document = mapping(document.get("preview")) or document
     try:
-        resources = _merged(_list(document.get("steps")))
+        resources = _merged(entries(document.get("steps")))
     except RecursionError:
         return Preview(errors=("The preview's document is nested too deeply and was not read.",))
     messages = [
-        (_text(_dict(diagnostic).get("severity")), _error(_text(_dict(diagnostic).get("message"))))
-        for diagnostic in _list(document.get("diagnostics"))
+        (_text(mapping(diagnostic).get("severity")), _error(_text(mapping(diagnostic).get("message"))))
+        for diagnostic in entries(document.get("diagnostics"))
     ]
     errors = [message for severity, message in messages if severity == "error" and message]
     return Preview(
@@ -216,7 +210,7 @@ def read(text: str, most: int = MAX_DOCUMENT) -> Preview:
 
 def _renamed(resource: Resource) -> bool:
     """Whether an object of a cluster gets another name or namespace, for which its plugin makes another object."""
-    old, new = (_dict((values or {}).get("metadata")) for values in (resource.old, resource.new))
+    old, new = (mapping((values or {}).get("metadata")) for values in (resource.old, resource.new))
     return resource.type.startswith("kubernetes:") and any(old.get(key) != new.get(key) for key in ("name", "namespace"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from delivery import login
+from nodekit.rules.shapes import entries
 from review.documents import SECRET, UNKNOWN, Resource
 from review.neutral import SECRET_NAME, code, resource_type
 
@@ -134,10 +135,6 @@ def name_of(resource: Resource, children: Iterable[Resource]) -> str:
     return next((name for name in names if isinstance(name, str) and name and name != UNKNOWN), resource.name)
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 STEPS = ("docker", "kata")
 """Steps of the command `-converge`, each with a state of its own in that command's."""
 
@@ -164,7 +161,7 @@ def _is_for_another_machine(child: Resource) -> bool:
     """Whether the first trigger of a command differs, the identity of its machine."""
     if not child.old or not child.new:
         return False
-    old, new = (_list(values.get("triggers")) for values in (child.old, child.new))
+    old, new = (entries(values.get("triggers")) for values in (child.old, child.new))
     if old == new:  # both can read `[secret]`: the engine knows which of them differs
         return bool({"triggers", "triggers[0]"} & child.noted)
     return old[:1] != new[:1]
@@ -174,7 +171,7 @@ def _is_another_program(upload: Resource) -> bool:
     """Whether the last trigger of an upload differs, the sum of the program: one by another login sends the same."""
     if not upload.old or not upload.new:
         return True
-    old, new = (_list(values.get("triggers")) for values in (upload.old, upload.new))
+    old, new = (entries(values.get("triggers")) for values in (upload.old, upload.new))
     return old[-1:] != new[-1:]
 
 
@@ -192,7 +189,7 @@ def machines_replaced(changes: Iterable[Resource]) -> Callable[[Resource], bool]
 def _set_up(plan: Mapping[str, Any]) -> str:
     """What a new node becomes, or a machine of a new group."""
     first = [f"{LABELS.get(key, code(key))} {value_text(plan[key])}" for key in LABELS if key in plan]
-    text = _hidden(plan.get("kernelParams")) or _some(_list(plan.get("kernelParams")), " ")
+    text = _hidden(plan.get("kernelParams")) or _some(entries(plan.get("kernelParams")), " ")
     return ", ".join([*first, *([f"kernel_params {text}"] if text else [])])
 
 
@@ -208,7 +205,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], left_out: Colle
     before, after = old.get("kernelParams"), new.get("kernelParams")
     if hidden := _hidden(after) or _hidden(before):
         return words + ([f"kernel_params {hidden}"] if before != after else [])
-    return words + _parameters(_list(before), _list(after))
+    return words + _parameters(entries(before), entries(after))
 
 
 def group(resource: Resource) -> str:

@@ -38,6 +38,7 @@ from fleet.stack import without_proof
 from nodekit.rules.kata import kernel_params
 from nodekit.rules.proof.ladder import COMMANDS, MAX_VALUE, TITLES
 from nodekit.rules.proof.sandboxes import SANDBOXES
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 
 VERBS = {"preflight": "preflight", "docker": "Docker", "kata": "Kata"}
@@ -76,7 +77,7 @@ def report(
         for each in cluster.objects
         if each.item.proof_of is not None
     ]
-    proofs = _mapping(outputs.get("clusterProof"))
+    proofs = mapping(outputs.get("clusterProof"))
     pods = [_pod(name, {}, job, cause) for name, job, cause in jobs]
     # The outputs are those of the last `up` that succeeded: where the state has Jobs, it is newer. A `destroy` that ended before
     # leaves the outputs alone.
@@ -111,7 +112,7 @@ def report(
 def _are_of(outputs: Mapping[str, Any], hosts: Sequence[Host], jobs: Sequence[ClusterItem]) -> bool:
     """Whether the outputs are of the proofs that the state has, as far as they tell: an `up` that ended after new proofs, and
     before its end, leaves the outputs of the one before it."""
-    summaries, proofs = outputs.get("nodes"), _mapping(outputs.get("clusterProof"))
+    summaries, proofs = outputs.get("nodes"), mapping(outputs.get("clusterProof"))
     if isinstance(summaries, list):
         reported = {str(each.get("name")): each for each in summaries if isinstance(each, dict)}
         evidence = {host.state.node: host.evidence or {} for host in hosts if not host.gone}
@@ -120,7 +121,7 @@ def _are_of(outputs: Mapping[str, Any], hosts: Sequence[Host], jobs: Sequence[Cl
         if any(reported[name].get(key) != proof.get(key) for name, proof in evidence.items() for key in SUMMARIZED):
             return False
     uids = {str(job.proof_of): (job.evidence or {}).get("job") for job in jobs}
-    return not (proofs and jobs) or uids == {name: _mapping(proof).get("job") for name, proof in proofs.items()}
+    return not (proofs and jobs) or uids == {name: mapping(proof).get("job") for name, proof in proofs.items()}
 
 
 def _is_of_nodes(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -295,8 +296,8 @@ def _configuration(host: Host, measured: Measured | None) -> Mapping[str, Any]:
     """What Kata reads on the node, as measured, or else as the proof in the state has it."""
     settings = host.state.kata
     if settings is not None:
-        kata = _mapping(_mapping(measured.status if measured else {}).get("kata"))
-        read = _mapping(_mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
+        kata = mapping(mapping(measured.status if measured else {}).get("kata"))
+        read = mapping(mapping(kata.get("configurations")).get(settings.runtime)).get(settings.hypervisor)
         if isinstance(read, dict) and "kernelParams" in read:
             return read
     return host.evidence or {}
@@ -307,11 +308,11 @@ def _pair(host: Host, measured: Measured | None) -> Pair | None:
     settings = host.state.kata
     if settings is None:
         return None
-    status = _mapping(measured.status if measured else {})
-    daemon = _mapping(_mapping(status.get("docker")).get("daemon")).get("version")
+    status = mapping(measured.status if measured else {})
+    daemon = mapping(mapping(status.get("docker")).get("daemon")).get("version")
     # One that does not answer now is not the version that answered the proof.
     docker = _text(daemon if status else (host.evidence or {}).get("dockerVersion"))
-    release = _mapping(status.get("kata")).get("version")
+    release = mapping(status.get("kata")).get("version")
     kata = release if isinstance(release, str) else settings.version
     known = pairs.known(docker, kata, settings.runtime)
     if known is None:
@@ -367,7 +368,7 @@ def _timeline_note(document: Mapping[str, Any], history: Sequence[object], host:
 
 def _pod(name: str, output: object, job: MeasuredObject | None, cause: str | None) -> Node:
     """A node of a cluster, which a pod has proven: by the stack's state, or by its output where the state has no Job of it."""
-    result = (job.item.evidence or {}) if job else _mapping(output)
+    result = (job.item.evidence or {}) if job else mapping(output)
     climb = _climb("pod", result)
     proof = Proof(
         source="cluster",
@@ -459,10 +460,6 @@ def _number(value: object) -> float | None:
 
 def _whole(value: object) -> int | None:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12 else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.docker.daemon_json import RUNTIME_TYPE, configured
 from nodekit.rules.kata import kata_config
 from nodekit.rules.kata.kata_launchers import CRI_PLUGINS, imports
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 
 DROP_IN = "60-kata-nodes.toml"
@@ -117,23 +118,19 @@ def plugin(version_of_file: int) -> str:
     return ("cri", *CRI_PLUGINS)[min(version_of_file, 3) - 1]
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def plugin_table(file: Mapping[str, Any], unversioned: int | None = None) -> Mapping[str, Any]:
     """The table of the CRI plugin in one file; empty when there is none.
 
     Its name depends on the file's version: from 3 on the older name holds other settings. `unversioned` is the version that
     containerd takes a file for that names none; with None such a file counts in whichever way it is written.
     """
-    plugins = _mapping(file.get("plugins"))
+    plugins = mapping(file.get("plugins"))
     names: tuple[str, ...] = ("cri", *CRI_PLUGINS)
     if "version" in file:
         names = (plugin(version([("", file)])),)
     elif unversioned is not None:
         names = (plugin(unversioned),)
-    return next((_mapping(plugins[name]) for name in names if name in plugins), {})
+    return next((mapping(plugins[name]) for name in names if name in plugins), {})
 
 
 def cri_disabled(files: Sequence[File]) -> str | None:
@@ -181,7 +178,7 @@ def counting(files: Sequence[File], of_release: tuple[int, int]) -> list[tuple[s
 
 def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
     """Version of the tables that we add to these files: that of the main file, or of what puts its tables out of use."""
-    runtimes = [_mapping(plugin_table(file).get("containerd")).get("runtimes") for _, file in files if file.get("version") == 3]
+    runtimes = [mapping(plugin_table(file).get("containerd")).get("runtimes") for _, file in files if file.get("version") == 3]
     # Where tables of version 3 hold handlers, a migration of those of version 2 adds none to them.
     if _merges_as_written(of_release) and (last_version(files) >= 3 or any(runtimes)):
         return 3
@@ -189,7 +186,7 @@ def form_of(files: Sequence[File], of_release: tuple[int, int]) -> int:
     if of_release < (2, 0) or (_merges_as_written(of_release) and last_version(files) == 2):
         return last_version(files) or 1
     if version(files) == 1:
-        if of_release >= MIGRATES_EACH and CRI_PLUGINS[0] in _mapping(files[0][1].get("plugins")):
+        if of_release >= MIGRATES_EACH and CRI_PLUGINS[0] in mapping(files[0][1].get("plugins")):
             # A migration adds no handler of version 2 to a table of version 3 in the same file (`plugins/cri/runtime/plugin.go`).
             return 2
         # It takes a file without a version for one of version 3, but for names without a dot [measured with 2.2.0].
@@ -209,11 +206,11 @@ def merged_plugin(files: Sequence[File], of_release: tuple[int, int]) -> dict[st
 
 def registered(files: Sequence[File], of_release: tuple[int, int], name: str) -> Registered | None:
     """The handler of that name; None when the configuration has none."""
-    entry = _mapping(_mapping(_mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")).get(name))
+    entry = mapping(mapping(mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")).get(name))
     if not entry:
         return None
     read = counting(files, of_release)
-    holders = [path for path, table in read if name in _mapping(_mapping(table.get("containerd")).get("runtimes"))]
+    holders = [path for path, table in read if name in mapping(mapping(table.get("containerd")).get("runtimes"))]
     annotations = entry.get("pod_annotations")
     return Registered(
         holders[-1],
@@ -230,13 +227,13 @@ def changed_handlers(before: Mapping[str, Any], after: Mapping[str, Any], names:
 
     Options that are empty or off are not told from those that are absent, as they are once a file names a handler.
     """
-    tables = [_mapping(_mapping(plugin_table(each).get("containerd")).get("runtimes")) for each in (before, after)]
+    tables = [mapping(mapping(plugin_table(each).get("containerd")).get("runtimes")) for each in (before, after)]
 
     def start(table: Mapping[str, Any], name: str) -> tuple[object, ...] | None:
         entry = table.get(name)
         if not isinstance(entry, Mapping):
             return None
-        options = {key: value for key, value in _mapping(entry.get("options")).items() if value}
+        options = {key: value for key, value in mapping(entry.get("options")).items() if value}
         return (
             options,
             *(entry.get(key) or None for key in ("runtime_type", "runtime_path", "snapshotter", "base_runtime_spec")),
@@ -247,17 +244,17 @@ def changed_handlers(before: Mapping[str, Any], after: Mapping[str, Any], names:
 
 def handlers(files: Sequence[File], of_release: tuple[int, int]) -> set[str]:
     """The names of all handlers, with the one that containerd has by itself."""
-    return {"runc", *_mapping(_mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes"))}
+    return {"runc", *mapping(mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes"))}
 
 
 def systemd_cgroups(files: Sequence[File], of_release: tuple[int, int]) -> bool:
     """Whether the default handler puts containers into cgroups by systemd, which containerd reports as its driver to a kubelet
     that asks (containerd, `internal/cri/server/runtime_config_linux.go`)."""
-    cri = _mapping(merged_plugin(files, of_release).get("containerd"))
+    cri = mapping(merged_plugin(files, of_release).get("containerd"))
     default = cri.get("default_runtime_name", "runc")
-    entry = _mapping(_mapping(cri.get("runtimes")).get(default if isinstance(default, str) else "runc"))
+    entry = mapping(mapping(cri.get("runtimes")).get(default if isinstance(default, str) else "runc"))
     old = merged_plugin(files, of_release).get("systemd_cgroup")
-    return _mapping(entry.get("options")).get("SystemdCgroup") is True or old is True
+    return mapping(entry.get("options")).get("SystemdCgroup") is True or old is True
 
 
 def hides_runc(files: Sequence[File], of_release: tuple[int, int]) -> bool:
@@ -266,7 +263,7 @@ def hides_runc(files: Sequence[File], of_release: tuple[int, int]) -> bool:
     Before 2.0 the handlers of a file are all that there are; without the default one the CRI plugin does not load, and the node
     starts no pod ("no corresponding runtime configured" [measured with 1.6.20]; kata-containers issue 3229).
     """
-    return of_release < (2, 0) and not _mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")
+    return of_release < (2, 0) and not mapping(merged_plugin(files, of_release).get("containerd")).get("runtimes")
 
 
 def address(files: Sequence[File]) -> str | None:
@@ -275,9 +272,9 @@ def address(files: Sequence[File]) -> str | None:
     tables = [
         table
         for _, file in files
-        for table in (file.get("grpc"), _mapping(file.get("plugins")).get("io.containerd.server.v1.grpc"))
+        for table in (file.get("grpc"), mapping(file.get("plugins")).get("io.containerd.server.v1.grpc"))
     ]
-    named = [path for table in tables if isinstance(path := _mapping(table).get("address"), str) and path.startswith("/")]
+    named = [path for table in tables if isinstance(path := mapping(table).get("address"), str) and path.startswith("/")]
     return named[-1] if named else None
 
 
@@ -286,13 +283,13 @@ def has_snapshotter_of_handler(files: Sequence[File], of_release: tuple[int, int
     Runtime), so all pods have the same."""
     if of_release >= (1, 7):
         return True
-    return bool(_mapping(merged_plugin(files, of_release).get("containerd")).get("snapshotter") == snapshotter)
+    return bool(mapping(merged_plugin(files, of_release).get("containerd")).get("snapshotter") == snapshotter)
 
 
 def has_devmapper(files: Sequence[File]) -> bool:
     """Whether the device mapper snapshotter has a pool, without which containerd does not load it."""
-    plugins = [_mapping(file.get("plugins")) for _, file in files]
-    return any(_mapping(table.get(name)).get("pool_name") for table in plugins for name in (DEVMAPPER, DEVMAPPER_1))
+    plugins = [mapping(file.get("plugins")) for _, file in files]
+    return any(mapping(table.get(name)).get("pool_name") for table in plugins for name in (DEVMAPPER, DEVMAPPER_1))
 
 
 def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Target:
@@ -304,7 +301,7 @@ def target(files: Sequence[File], of_release: tuple[int, int], main: str) -> Tar
     """
     written = bool(files and files[0][1])
     form = version(files) if written else (3 if of_release >= (2, 0) else 2)
-    if of_release >= (2, 0) and form == 1 and any("cri" in _mapping(file.get("plugins")) for _, file in files):
+    if of_release >= (2, 0) and form == 1 and any("cri" in mapping(file.get("plugins")) for _, file in files):
         raise NodeError(
             "file-invalid",
             f"{main} is of version 1, and containerd {of_release[0]}.{of_release[1]} takes no setting of CRI from such a file",

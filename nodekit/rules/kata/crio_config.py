@@ -5,6 +5,7 @@ from typing import Any
 
 from nodekit.rules.kata import kata_config
 from nodekit.rules.kata.containerd_config import File, Handler, Registered
+from nodekit.rules.shapes import mapping
 
 MAIN = "/etc/crio/crio.conf"
 FOLDER = "/etc/crio/crio.conf.d"
@@ -16,10 +17,6 @@ RUNTIME_ROOT = "/run/vc"
 """Where Kata keeps the state of sandboxes (kata-deploy, `runtime/crio.rs`)."""
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def runtime_table(files: Sequence[File]) -> dict[str, Any]:
     """The merged table `[crio.runtime]`.
 
@@ -28,21 +25,21 @@ def runtime_table(files: Sequence[File]) -> dict[str, Any]:
     """
     whole: dict[str, Any] = {}
     for _, file in files:
-        table = _mapping(_mapping(file.get("crio")).get("runtime"))
-        entries = {**_mapping(whole.get("runtimes")), **_mapping(table.get("runtimes"))}
+        table = mapping(mapping(file.get("crio")).get("runtime"))
+        entries = {**mapping(whole.get("runtimes")), **mapping(table.get("runtimes"))}
         whole = {**kata_config.merged(whole, table), "runtimes": entries}
     return whole
 
 
 def handlers(files: Sequence[File]) -> dict[str, Registered]:
     """The handlers of type `vm`, which are Kata's, by name."""
-    every = {name: known(files, name) for name in _mapping(runtime_table(files).get("runtimes"))}
+    every = {name: known(files, name) for name in mapping(runtime_table(files).get("runtimes"))}
     return {name: entry for name, entry in every.items() if entry is not None and entry.runtime_type == "vm"}
 
 
 def known(files: Sequence[File], name: str) -> Registered | None:
     """The handler of that name, Kata's or not; None when there is none."""
-    entry = _mapping(runtime_table(files).get("runtimes")).get(name)
+    entry = mapping(runtime_table(files).get("runtimes")).get(name)
     if not isinstance(entry, Mapping):
         return None
     holders = [path for path, file in files if name in runtime_table([(path, file)])["runtimes"]]
@@ -63,7 +60,7 @@ def systemd_cgroups(files: Sequence[File]) -> bool:
 
 def address(files: Sequence[File]) -> str | None:
     """The socket that the files name; None where none does (crio.conf(5), `listen`)."""
-    named = [_mapping(_mapping(file.get("crio")).get("api")).get("listen") for _, file in files]
+    named = [mapping(mapping(file.get("crio")).get("api")).get("listen") for _, file in files]
     paths = [path.removeprefix("unix://") for path in named if isinstance(path, str) and path]
     return paths[-1] if paths else None
 

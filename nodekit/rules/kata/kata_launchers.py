@@ -8,6 +8,7 @@ from nodekit.errors import NodeError
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.docker.daemon_json import is_kata
 from nodekit.rules.kata import kata_config
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 
 CONTAINERD = (
@@ -56,7 +57,7 @@ def docker(text: str) -> list[Launcher]:
     if not isinstance(tree, dict):
         raise _no_docker("its top level is not an object")
     launchers = []
-    for name, written in _mapping(tree.get("runtimes")).items():
+    for name, written in mapping(tree.get("runtimes")).items():
         entry = daemon_json.spelled(written)
         if isinstance(entry, Mapping) and is_kata(entry.get("runtimeType")):
             launchers.append(
@@ -67,10 +68,6 @@ def docker(text: str) -> list[Launcher]:
 
 def _no_docker(why: str) -> NodeError:
     return NodeError("file-invalid", f"{daemon_json.PATH} is not what dockerd reads: {why}", file=daemon_json.PATH)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _config_path(entry: Mapping[str, Any]) -> str | None:
@@ -99,9 +96,9 @@ def containerd(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]
     places: dict[str, str] = {}
     for path, table in files:
         for plugin in ("cri", *CRI_PLUGINS):
-            cri = _mapping(_mapping(_mapping(table.get("plugins")).get(plugin)).get("containerd"))
+            cri = mapping(mapping(mapping(table.get("plugins")).get(plugin)).get("containerd"))
             own = {"untrusted_workload": cri.get("untrusted_workload_runtime"), "default": cri.get("default_runtime")}
-            for handler, entry in {**own, **_mapping(cri.get("runtimes"))}.items():
+            for handler, entry in {**own, **mapping(cri.get("runtimes"))}.items():
                 if not isinstance(entry, Mapping):
                     continue
                 if handler not in entries or _config_path(entry) is not None:
@@ -122,7 +119,7 @@ def crio(files: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Launcher]:
     entries: dict[str, Mapping[str, Any]] = {}
     places: dict[str, str] = {}
     for path, table in files:
-        for handler, entry in _mapping(_mapping(_mapping(table.get("crio")).get("runtime")).get("runtimes")).items():
+        for handler, entry in mapping(mapping(mapping(table.get("crio")).get("runtime")).get("runtimes")).items():
             if isinstance(entry, Mapping):
                 entries[handler] = entry
                 places[handler] = path

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from nodekit.rules.kata import kata_keys
 from nodekit.rules.kata.kata_layout import version_numbers
+from nodekit.rules.shapes import mapping
 
 FIRST_READ, FIRST_UNREAD = (3, 2, 0), (4, 2, 0)
 """Releases whose lists of permitted values are known here; another release may know more of them."""
@@ -46,10 +47,10 @@ class Configuration(NamedTuple):
 
     def table(self, *names: str) -> Mapping[str, Any]:
         """A table by its name; empty where there is none."""
-        table: Any = self.document
+        table: Mapping[str, Any] = self.document
         for name in names:
-            table = table.get(name) if isinstance(table, Mapping) else None
-        return table if isinstance(table, Mapping) else {}
+            table = mapping(table.get(name))
+        return table
 
     @property
     def own(self) -> Mapping[str, Any]:

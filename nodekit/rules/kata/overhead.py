@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from nodekit.rules.kata.sandbox_processes import Memory
+from nodekit.rules.shapes import mapping
 from nodekit.rules.text import printable
 
 MARGIN_PERCENT = 10
@@ -152,8 +153,7 @@ class Proposal(NamedTuple):
 
 def settings(document: Mapping[str, object], table: Mapping[str, object], runtime: str, guest_mib: int) -> Settings:
     """From the merged configuration and its hypervisor's table. Only the Rust runtime knows `overhead_memory` (from 4.0.0)."""
-    section = document.get("runtime")
-    options = section if isinstance(section, Mapping) else {}
+    options = mapping(document.get("runtime"))
     budget = table.get("overhead_memory")
     sized = runtime == "rust" and options.get("static_sandbox_resource_mgmt") is True
     return Settings(
