@@ -33,7 +33,9 @@ def targets(text: str) -> set[str]:
 
 def settings(text: str) -> set[str]:
     """Settings of a stack's file that code spans of a page name, such as `kata.version`."""
-    return {span for span in _SPAN.findall(text) if re.fullmatch(r"(nodes|docker|kata|kubernetes|verification)(\.[A-Za-z]+)+", span)}
+    return {
+        span for span in _SPAN.findall(text) if re.fullmatch(r"(nodes|docker|kata|kubernetes|verification)(\.[A-Za-z]+)+", span)
+    }
 
 
 def constants(text: str) -> set[str]:

@@ -204,7 +204,7 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
 
 
 def test_what_the_guide_has_a_person_type_undoes_as_much_as_the_removal(node: Node) -> None:
-    """Lost if this fails: a node that its stack can no longer reach keeps the packages, or loses the record of what was changed."""
+    """Lost if this fails: a node that its stack no longer reaches keeps the packages, or loses the record of its changes."""
     node.install()
     (command,) = (block.text for block in all_blocks() if "bootstrap-" in block.text)
     result = node.inside("sh", "-c", command.removeprefix("sudo "), stdin="")
