@@ -122,7 +122,7 @@ QUESTIONS = (
     Question(
         "cluster",
         "What sandboxes are made on",
-        lambda answers: {"local": "local", "existing": "none"}.get(answers["nodes"], "kubeconfig"),
+        lambda answers: "local" if answers["nodes"] == "local" else "none",
         CLUSTERS,
         only(*OVER_SSH),
     ),

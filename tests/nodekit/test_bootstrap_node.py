@@ -16,6 +16,7 @@ import pytest
 from delivery.bundle import BOOTSTRAP
 from nodekit.host.proofs import RECORD
 from nodekit.scripts import script
+from tests.docs.blocks import all_blocks
 from tests.nodekit.namespace_node import CHECKOUT, FOLDER, NAMESPACE, STATE, Node, answer, needs_namespace, program
 
 pytestmark = [pytest.mark.slow, needs_namespace]
@@ -200,6 +201,17 @@ def test_removal_undoes_the_node_first_and_takes_the_folder_away(node: Node) -> 
     assert node.log("ran").startswith(f"-I -S {node.target}.compiled restore\n" + '{"node": ')
     assert not (node.root / "lib" / "kata-nodes").exists()
     assert json.loads(node.run("--remove").stdout) == {"changed": False}
+
+
+def test_what_the_guide_has_a_person_type_undoes_as_much_as_the_removal(node: Node) -> None:
+    """Lost if this fails: a node that its stack no longer reaches keeps the packages, or loses the record of its changes."""
+    node.install()
+    (command,) = (block.text for block in all_blocks() if "bootstrap-" in block.text)
+    result = node.inside("sh", "-c", command.removeprefix("sudo "), stdin="")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"verb": "restore"} and node.log("ran").splitlines()[0].endswith("restore")
+    assert [line.split()[-1] for line in node.log("dpkg").splitlines()] == ["bubblewrap", "busybox-static", "zstd"]
+    assert not (node.root / "lib" / "kata-nodes").exists()
 
 
 @pytest.mark.parametrize("last", ["find", "rm"])

@@ -76,8 +76,9 @@ def test_permissions_are_the_least_and_every_job_is_bounded(file: Path) -> None:
     permission_sets = [workflow["permissions"], *(job.get("permissions", {}) for job in workflow["jobs"].values())]
     written = {(file.name, key) for permissions in permission_sets for key, value in permissions.items() if value != "read"}
     assert written <= WRITES
-    for job in workflow["jobs"].values():
-        assert 0 < job["timeout-minutes"] <= 180
+    for name, job in workflow["jobs"].items():
+        # One that is cut off leaves nodes cordoned and the state locked, so it gets all that there is.
+        assert job["timeout-minutes"] == 360 if name == "deploy" else 0 < job["timeout-minutes"] <= 180
     assert workflow.get("concurrency") or all("concurrency" in job for job in workflow["jobs"].values())
 
 

@@ -39,8 +39,9 @@ def written(folder: Path, *argv: str, answered: list[str] | None = None) -> tupl
         (EXISTING, {"nodes", "docker", "kata", "kubernetes"}),
         (MACHINE, {"nodes", "docker", "kata"}),
         ([*MACHINE, "--install", "none", "--kata", "3.27.0", "--cluster", "none"], {"nodes", "docker", "kata"}),
-        ([*AWS, *IMAGE], {"nodes", "docker", "kata", "kubernetes"}),
-        ([*AWS, "--instance-type", "m7i.metal-24xl", "--cluster", "none"], {"nodes", "docker", "kata"}),
+        ([*AWS, "--cluster", "kubeconfig", *IMAGE], {"nodes", "docker", "kata", "kubernetes"}),
+        # New instances serve no cluster: the proof of one would be of nodes that it has already.
+        ([*AWS, "--instance-type", "m7i.metal-24xl"], {"nodes", "docker", "kata"}),
         ([*MACHINE, "--cluster", "kubeconfig", "--selector", "none"], {"nodes", "docker", "kata", "kubernetes"}),
     ],
 )
@@ -58,7 +59,7 @@ def test_file_is_one_that_a_preview_and_the_schema_accept(tmp_path: Path, argv: 
 
 def test_new_instances_are_not_refused_for_the_container_runtime_that_no_image_of_ubuntu_has(tmp_path: Path) -> None:
     """They were made first, and then refused by their preflight."""
-    _, folder = written(tmp_path, *AWS, *IMAGE)
+    _, folder = written(tmp_path, *AWS, "--cluster", "kubeconfig", *IMAGE)
     example = Path(new.__file__).with_name("Pulumi.prod.yaml")
     for file in (folder / "Pulumi.cloud.yaml", example):
         config = yaml.safe_load(file.read_text())["config"]
@@ -111,8 +112,8 @@ def test_file_that_exists_is_never_overwritten(tmp_path: Path, capsys: pytest.Ca
         ([*EXISTING, "--install", "none", "--docker", "28.5.2", "--kata", "3.27.0"], "[docker-kata-incompatible]"),
         ([*EXISTING, "--kata", "3.27.0"], "--kata has no meaning"),
         ([*MACHINE[:-1], "ssh-rsa AAAA"], "hostKey"),
-        ([*AWS[:-1], "0.0.0.0/0", *IMAGE], "[aws-ssh-networks]"),
-        ([*AWS, "--instance-type", "m7g.metal", *IMAGE], "[aws-instance-type]"),
+        ([*AWS[:-1], "0.0.0.0/0"], "[aws-ssh-networks]"),
+        ([*AWS, "--instance-type", "m7g.metal"], "[aws-instance-type]"),
         (["--name", "lab", "--nodes", "cluster", "--selector", "none"], "nothing would be proven"),
         (["--name", "lab", "--nodes", "cluster", "--user", "root"], "--user has no meaning"),
         (["--name", "here", "--nodes", "local", "--selector", "a=b"], "--selector has no meaning"),
