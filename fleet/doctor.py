@@ -173,7 +173,7 @@ def _engine() -> list[Finding]:
     try:
         findings = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
         user = engine.ask("whoami", "--json")
-        plugins = engine.answer("plugin", "ls")
+        plugins = engine.answer("plugin", "ls", "--json")
     except FleetError as error:
         return [Finding("pulumi", str(error), "Repair or reinstall it")]
     if user.code != 0:
@@ -190,7 +190,7 @@ def _engine() -> list[Finding]:
         return [*findings, Finding("login", "pulumi whoami --json printed no login", "Put another pulumi first on PATH")]
     findings.append(Finding("login", printable(f"{login.get('user')} at {login.get('url')}", 200)))
     findings += _damaged_states(str(login.get("url", "")))
-    command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())
+    command = '"command"' in plugins or any(part.name.startswith("pulumi-resource-command") for part in _path())
     cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"
     return [*findings, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
 
