@@ -190,6 +190,19 @@ def test_an_engine_that_prints_no_login_is_a_fault_and_no_traceback(monkeypatch:
     assert finding.subject == "login" and "printed no login" in finding.message and finding.cure
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [("postgres://me:hunter2@db.example.org/pulumi", "postgres://db.example.org/pulumi"), ("file:///a@b/c d", "file:///a@b/c d")],
+)
+def test_password_in_a_backends_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str, address: str) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/pulumi")
+    monkeypatch.setattr(doctor.engine, "answer", lambda *_: "[]")
+    login = json.dumps({"user": "me", "url": url}).encode()
+    monkeypatch.setattr(doctor.engine, "ask", lambda *_: Captured(0, login, b"", False, False))
+    (finding,) = (finding for finding in doctor._engine() if finding.subject == "login")
+    assert finding.message == f"me at {address}"
+
+
 @pytest.mark.parametrize(("name", "level"), [("command", "ok"), ("commander", "FAULT")])
 @pytest.mark.parametrize("json_by_variable", ["", "true"])
 def test_command_plugin_is_found_in_the_list_of_any_engine(
