@@ -53,7 +53,8 @@ def test_a_container_that_docker_cannot_remove_goes_with_its_shim(
     if hangs:
         (tmp_path / "hangs").touch()
     shims = {
-        name: subprocess.Popen(["bash", "-c", f"exec -a {name} python3 -c 'import time; time.sleep(60)' -id {known}"])
+        # Not python3, which pyenv has as a script: its process has another name.
+        name: subprocess.Popen(["bash", "-c", f"exec -a {name} sh -c 'read _' -id {known}"], stdin=subprocess.PIPE)
         for name, known in {"/opt/kata/bin/containerd-shim-kata-v2": id, "/usr/bin/containerd-shim-runc-v2": "a" * 64}.items()
     }
     try:
