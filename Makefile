@@ -1,6 +1,7 @@
 # The commands of this project. They set up what they need in a cache outside the checkout; the first run takes a while and
 # prints what it does.
-SHELL := /bin/bash
+# By PATH: NixOS and FreeBSD have none in /bin.
+SHELL := bash
 # With it, python -m does not look in the checkout.
 unexport PYTHONSAFEPATH
 STACK ?= local

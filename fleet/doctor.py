@@ -23,7 +23,7 @@ from fleet.errors import FleetError
 from fleet.stack import of, without_proof
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
-from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
+from nodekit.rules.docker.apt_source import DOCKER_ADDRESS, without_login
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
 from nodekit.rules.text import printable
@@ -173,7 +173,7 @@ def _engine() -> list[Finding]:
     try:
         findings = [Finding("pulumi", f"{engine.answer('version').strip()} at {shutil.which('pulumi')}")]
         user = engine.ask("whoami", "--json")
-        plugins = engine.answer("plugin", "ls")
+        plugins = engine.answer("plugin", "ls", "--json")
     except FleetError as error:
         return [Finding("pulumi", str(error), "Repair or reinstall it")]
     if user.code != 0:
@@ -188,9 +188,11 @@ def _engine() -> list[Finding]:
         login = None
     if not isinstance(login, dict):
         return [*findings, Finding("login", "pulumi whoami --json printed no login", "Put another pulumi first on PATH")]
-    findings.append(Finding("login", printable(f"{login.get('user')} at {login.get('url')}", 200)))
-    findings += _damaged_states(str(login.get("url", "")))
-    command = "command" in plugins.split() or any(part.name.startswith("pulumi-resource-command") for part in _path())
+    url = str(login.get("url", ""))
+    # The address of a PostgreSQL backend has its password in it.
+    findings.append(Finding("login", printable(f"{login.get('user')} at {without_login(url)}", 200)))
+    findings += _damaged_states(url)
+    command = '"command"' in plugins or any(part.name.startswith("pulumi-resource-command") for part in _path())
     cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"
     return [*findings, Finding("plugins", f"the command plugin is {'' if command else 'not '}installed", cure)]
 

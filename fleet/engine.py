@@ -19,6 +19,8 @@ MAX_STATE = 512 << 20
 QUESTION_SECONDS = 60.0
 MAX_ANSWER = 1 << 20
 """Bytes of any other answer of the engine."""
+FOR_A_PROGRAM = ("--non-interactive", "--color=never")
+"""Flags of every question. They are written out, since a person may have set each by a variable (PULUMI_OPTION_COLOR=always)."""
 SELECTED = ("stack", "--show-name", "--fully-qualify-stack-names")
 SELECTED_IN = "KATA_NODES_SELECTED_IN"
 """Variable by which tools/kata-nodes names the folder (PULUMI_HOME) of the person's own engine, where it runs another."""
@@ -29,7 +31,7 @@ def ask(
 ) -> Captured:
     """What `pulumi` answers in the current folder, which is that of the project. Raises FleetError where it cannot be asked."""
     try:
-        result = capture(["pulumi", *argv, "--non-interactive"], timeout=seconds, limit=limit, env=environment)
+        result = capture(["pulumi", *argv, *FOR_A_PROGRAM], timeout=seconds, limit=limit, env=environment)
     except OSError as error:
         raise FleetError(
             f"pulumi cannot be started: {error.strerror}. Put it on PATH, or start this by tools/kata-nodes, which "

@@ -116,6 +116,8 @@ def absent_packages(venv: Path, lock: Path) -> list[str]:
 def show(venv: Path) -> None:
     """Have the engine find `venv` where Pulumi.yaml names it, unless `pulumi install` has made one of its own there."""
     place = CHECKOUT / "venv"
+    if place.is_symlink() and place.readlink() == venv:
+        return  # nothing to write: the checkout of an image may be read only
     if place.is_symlink() or not place.exists():
         with tempfile.TemporaryDirectory(dir=CHECKOUT, prefix=".venv-") as scratch:
             link = Path(scratch) / "venv"

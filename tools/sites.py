@@ -5,6 +5,7 @@ import http.client
 import os
 import platform
 import re
+import ssl
 import urllib.request
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +19,13 @@ TRIES = 3
 PLUGINS = "https://get.pulumi.com/releases/plugins"
 OVERRIDES = "PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"
 """The engine's own setting: regular expressions over a plugin's source and the addresses that take their place."""
+UNTRUSTED = (
+    "this Python trusts no authority that signed it: behind a proxy that opens TLS, set SSL_CERT_FILE to a file with its "
+    "authority; for Python from python.org on macOS, run its Install Certificates.command"
+)
+"""Why a certificate is refused that a browser on the same machine takes."""
+_WITHOUT_AUTHORITY = (18, 19, 20, 21)
+"""OpenSSL's errors for that (x509_vfy.h, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT and those after it); others are the site's."""
 _OFFICIAL_PLUGINS = r"^(github://api\.github\.com/pulumi/|https://get\.pulumi\.com/)"
 """The sources of Pulumi's own plugins, as the engine spells them."""
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -87,7 +95,10 @@ def fetch(url: str) -> bytes:
                 of = f" of {len(error.partial) + error.expected}" if error.expected else ""
                 raise SetupError(f"{source} ended after {len(error.partial)}{of} bytes. Run the command again.") from None
         except (http.client.HTTPException, OSError, UnicodeError) as error:  # UnicodeError: a host's name that none can be
-            if not left or not isinstance(getattr(error, "reason", error), ConnectionResetError):
+            cause = getattr(error, "reason", error)
+            if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _WITHOUT_AUTHORITY:
+                raise OSError(f"{source}: its certificate is refused ({cause.verify_message}); {UNTRUSTED}") from error
+            if not left or not isinstance(cause, ConnectionResetError):
                 reason = f"{source}: {error}" if isinstance(error, OSError) else f"{type(error).__name__} while reading {source}"
                 raise OSError(reason) from error
 

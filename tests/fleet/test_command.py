@@ -252,6 +252,20 @@ def test_cause_of_the_engine_is_told_after_any_number_of_its_warnings(tmp_path: 
             engine.deployment("rack")
 
 
+def test_cause_is_the_engines_error_where_a_person_has_its_words_colored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Pulumi 3.208 on, a variable can set every flag, as images that run in CI do: PULUMI_OPTION_COLOR=always."""
+    (tmp_path / "pulumi").write_text(
+        '#!/bin/sh\ncase " $* " in *" --color=never "*) PULUMI_OPTION_COLOR=never ;; esac\n'
+        'paint() { [ "$PULUMI_OPTION_COLOR" != always ] || printf "\\033[1m"; }\n'
+        "{ paint; echo 'warning: A new version'; paint; echo 'error: no stack named rack found'; } >&2\nexit 255\n"
+    )
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PULUMI_OPTION_COLOR", "always")
+    with pytest.raises(FleetError, match=r"ended with 255: error: no stack named rack found$"):
+        engine.deployment("rack")
+
+
 def test_remedy_that_shows_a_value_of_the_run_has_its_name_as_the_reference_has_it() -> None:
     ended = CliRunner().invoke(app, ["errors", "bad-input"])
     assert "- Use <expected>.\n" in ended.stdout and "{" not in ended.stdout

@@ -190,6 +190,41 @@ def test_an_engine_that_prints_no_login_is_a_fault_and_no_traceback(monkeypatch:
     assert finding.subject == "login" and "printed no login" in finding.message and finding.cure
 
 
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [("postgres://me:hunter2@db.example.org/pulumi", "postgres://db.example.org/pulumi"), ("file:///a@b/c d", "file:///a@b/c d")],
+)
+def test_password_in_a_backends_address_is_not_shown(monkeypatch: pytest.MonkeyPatch, url: str, address: str) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/pulumi")
+    monkeypatch.setattr(doctor.engine, "answer", lambda *_: "[]")
+    login = json.dumps({"user": "me", "url": url}).encode()
+    monkeypatch.setattr(doctor.engine, "ask", lambda *_: Captured(0, login, b"", False, False))
+    (finding,) = (finding for finding in doctor._engine() if finding.subject == "login")
+    assert finding.message == f"me at {address}"
+
+
+@pytest.mark.parametrize(("name", "level"), [("command", "ok"), ("commander", "FAULT")])
+@pytest.mark.parametrize("json_by_variable", ["", "true"])
+def test_command_plugin_is_found_in_the_list_of_any_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, level: str, json_by_variable: str
+) -> None:
+    """A person may have all lists printed as JSON (PULUMI_OPTION_JSON), and a healthy machine had a fault."""
+    (tmp_path / "pulumi").write_text(
+        f"""#!/bin/sh
+case " $* $PULUMI_OPTION_JSON" in
+    *" whoami "*) echo '{{"user": "me", "url": "file://~"}}' ;;
+    *" plugin ls --json "* | *" plugin ls "*true) echo '[{{"name": "{name}", "kind": "resource", "version": "1.2.1"}}]' ;;
+    *) echo "NAME KIND VERSION"; echo "{name} resource 1.2.1" ;;
+esac
+"""
+    )
+    (tmp_path / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PULUMI_OPTION_JSON", json_by_variable)
+    finding = doctor._engine()[-1]
+    assert (finding.subject, finding.level) == ("plugins", level)
+
+
 @pytest.mark.parametrize("runtime", ["rust", "go"])
 def test_the_release_is_the_one_of_the_stacks_own_runtime(reached: list[str], runtime: str) -> None:
     config = {"kata-nodes:kata": {"install": "release", "version": "4.1.0", "runtime": runtime}}

@@ -1,5 +1,6 @@
 """tools/env from an empty cache, by the vendors' sites alone: a shell that evaluates it has an engine, or fails."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -195,6 +196,20 @@ def test_set_up_finds_its_modules_where_python_leaves_out_the_current_folder(clo
 def test_cache_that_has_no_place_is_one_sentence(clone: Clone, variables: dict[str, str], sentence: str) -> None:
     clone.environment |= variables
     assert sentence in failed(clone, "bash")
+
+
+def test_checkout_that_is_set_up_need_not_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an image of CI, the checkout and its link belong to root, and jobs run as another user."""
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    environment.show(tmp_path / "cache/venv-1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path))
+
+    monkeypatch.setattr(environment.tempfile, "TemporaryDirectory", refuse)
+    environment.show(tmp_path / "cache/venv-1")
+    with pytest.raises(PermissionError):
+        environment.show(tmp_path / "cache/venv-2")
 
 
 def test_home_of_an_engine_stays_the_persons_own(clone: Clone) -> None:

@@ -23,3 +23,13 @@ def test_mistyped_stack_is_refused_before_the_engine_makes_it(tmp_path: Path, ta
     result = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode != 0 and not (tmp_path / "asked").exists()
     assert f"error: there is no stacks/Pulumi.{file}.yaml. Name another stack" in result.stderr
+
+
+def test_bash_is_that_of_path(tmp_path: Path) -> None:
+    """NixOS has no /bin/bash."""
+    (tmp_path / "bash").write_text('#!/bin/sh\necho "bash of PATH"\n')
+    (tmp_path / "bash").chmod(0o755)
+    environment = {**os.environ, "MAKEFLAGS": "", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    argv = ["make", "--file", REPOSITORY / "Makefile", "down"]
+    result = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == "bash of PATH\n", result.stderr

@@ -2,12 +2,15 @@
 
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from local import certificates
 from tools import sites
 from tools.cache import SetupError
 
@@ -76,10 +79,17 @@ def test_engine_gets_nothing_without_a_mirror(monkeypatch: pytest.MonkeyPatch) -
 
 
 @contextmanager
-def answering(monkeypatch: pytest.MonkeyPatch, answers: list[bytes]) -> Iterator[list[bytes]]:
-    """A mirror whose connections end after these answers, one each, and the last one again and again; the requests it got."""
+def answering(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], pki: Path | None = None) -> Iterator[list[bytes]]:
+    """A mirror whose connections end after these answers, one each, and the last one again and again; the requests it got.
+
+    It has TLS where a folder of certificates is given.
+    """
     requests: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
+    if pki:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
+        listener = context.wrap_socket(listener, server_side=True)
 
     def serve() -> None:
         while True:
@@ -93,9 +103,9 @@ def answering(monkeypatch: pytest.MonkeyPatch, answers: list[bytes]) -> Iterator
 
     thread = threading.Thread(target=serve)
     thread.start()
-    for name in ("http_proxy", "HTTP_PROXY"):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("KATA_NODES_MIRROR", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    monkeypatch.setenv("KATA_NODES_MIRROR", f"http{'s' if pki else ''}://127.0.0.1:{listener.getsockname()[1]}")
     try:
         yield requests
     finally:
@@ -131,3 +141,19 @@ def test_file_that_stays_away_is_reported(
     with answering(monkeypatch, [answer]) as requests, pytest.raises(error, match=words):
         sites.fetch("https://dl.k8s.io/release/a")
     assert len(requests) == number
+
+
+def test_authority_that_python_does_not_know_is_told_with_where_to_name_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`Check the connection and its proxy` is no help on macOS, where Python from python.org knows no authority at first."""
+    certificates.make(tmp_path / "pki")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with (
+        answering(monkeypatch, [WHOLE], tmp_path / "pki"),
+        pytest.raises(OSError, match=r"certificate is refused \(.*set SSL_CERT_FILE to"),
+    ):
+        sites.fetch("https://dl.k8s.io/release/a")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pki/ca.crt"))
+    with answering(monkeypatch, [WHOLE], tmp_path / "pki"):
+        assert sites.fetch("https://dl.k8s.io/release/a") == b"file"
