@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nodekit.errors import NodeError, remedy_for
 from nodekit.host import kata_launching
-from nodekit.host.files import names_in, read_bytes, resolve
+from nodekit.host.files import names_in, read_bytes, refusal_case, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.kata import containerd_config, crio_config, kata_config, kata_launchers, kata_layout
@@ -509,7 +509,7 @@ def _script(root: Path, path: str) -> str:
         text = start(root / resolve(root, path).lstrip("/"), MAX_SCRIPT)
         return text.decode(errors="replace") if text.startswith(b"#!") else ""
     except OSError as error:
-        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "root") from None
+        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", refusal_case(error, "disk")) from None
 
 
 def deploy_files(root: Path) -> list[str]:

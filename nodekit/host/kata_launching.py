@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekit.errors import NodeError
-from nodekit.host.files import names_in, read_bytes
+from nodekit.host.files import names_in, read_bytes, refusal_case
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.kata import crio_config, kata_config, kata_launchers
 from nodekit.rules.kata.kata_launchers import Launcher
@@ -91,4 +91,5 @@ def matching(root: Path, pattern: str) -> list[str]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # no file has such a name
             return []
-        raise NodeError("file-unreadable", f"What {pattern} stands for cannot be read: {error.strerror}", "disk") from None
+        message = f"What {pattern} stands for cannot be read: {error.strerror}"
+        raise NodeError("file-unreadable", message, refusal_case(error, "disk")) from None
