@@ -287,9 +287,30 @@ CATALOGUE: dict[str, Failure] = {
         "Start it, or make it reachable from this machine; to set the kubeconfig of another cluster: " + _SET,
         {
             "log": "Read the API server's log",
+            "other": (
+                "Check that this is the API server's address, and which proxy is on the way: something else seems to answer there"
+            ),
             "controller": "Start the controller again, as its Deployment does; it then reports what it lacks",
             "long": "Find what makes its lists so long, and check that this is the right API server",
             "pod": "Check that it runs, and that no network policy keeps the controller's pod from it",
+        },
+    ),
+    "cluster-certificate-untrusted": Failure(
+        "The certificate of the cluster's API server is not trusted.",
+        "If the cluster was made again, set its new kubeconfig: "
+        + _SET
+        + "; if a proxy on the way shows a certificate of its own, keep it out of the way, or add its authority to the "
+        "kubeconfig's certificate-authority-data",
+        {
+            "time": (
+                "Set this machine's clock; if it is right, renew the API server's certificate: kubeadm certs renew apiserver on "
+                "its machines and a restart of it, or for k3s and RKE2 a restart alone"
+            ),
+            "name": (
+                "Reach the API server by a name or address that its certificate is for, or set tls-server-name of the "
+                "kubeconfig's cluster to one"
+            ),
+            "controller": "Delete the controller's pod, so that the next one gets the cluster's present authority",
         },
     ),
     "cluster-object-refused": Failure(

@@ -92,7 +92,7 @@ ABSENT = State("absent")
 
 
 def refusal_case(error: OSError, otherwise: str = "") -> str:
-    """The case of `file-unreadable` and `file-unwritable` for what the system refused: `root` where it is this user who may not."""
+    """The case of `file-unreadable` or `file-unwritable` for what the system refused: `root` where this user may not do it."""
     return "root" if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0 else otherwise
 
 

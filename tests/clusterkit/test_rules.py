@@ -214,6 +214,19 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
         ),
         ("configured Kubernetes cluster is unreachable: Unauthorized", "cluster-login-refused", ["expired", "new kubeconfig"]),
         ("dial tcp 127.0.0.1:1: connect: connection refused", "cluster-unreachable", ["does not answer", "make it reachable"]),
+        (
+            'configured Kubernetes cluster is unreachable: unable to load schema information from the API server: Get "https://h:1/'
+            'openapi/v2": tls: failed to verify certificate: x509: certificate signed by unknown authority',
+            "cluster-certificate-untrusted", ["unknown authority", "If the cluster was made again, set its new kubeconfig"],
+        ),
+        (
+            "unreachable: x509: certificate has expired or is not yet valid: current time 2026-11-30 is after 2026-11-01",
+            "cluster-certificate-untrusted", ["Set this machine's clock; if it is right, renew the API server's certificate"],
+        ),
+        (
+            "unreachable: x509: certificate is valid for 10.96.0.1, not 203.0.113.7",
+            "cluster-certificate-untrusted", ["not 203.0.113.7", "tls-server-name"],
+        ),
         ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
     ],
 )  # fmt: skip
