@@ -269,6 +269,8 @@ CATALOGUE: dict[str, Failure] = {
             "auth-provider": "Write the kubeconfig again with {plugin} (its exec section), then: " + _SET,
             "no-context": "Name the context in the stack's file: kubernetes.context",
             "context": "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
+            "several": "Merge them into one file (kubectl config view --raw --flatten), and have KUBECONFIG name that",
+            "file": "Correct its path, or let KUBECONFIG name a kubeconfig that this user may read",
             "proxy": "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and reach the server another way",
             "impersonation": "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
         },
@@ -333,6 +335,9 @@ CASES = {
             "changed their ConfigMap, pulumi up --refresh writes it again"
         ),
         "kata-deploy-value": "Leave it out of values, and use that setting",
+    },
+    "file-unwritable": {
+        "temporary": "Free space there, or set TMPDIR to a folder that this user may write, then run again",
     },
     "file-unreadable": {
         "settings": "Mount the settings' ConfigMap there",

@@ -525,6 +525,22 @@ def test_a_certificate_that_is_not_trusted_is_not_called_a_server_that_does_not_
     assert re.search(words, error.message) and remedy in error.remedy
 
 
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_certificate_for_which_there_is_no_temporary_folder_is_no_traceback(
+    is_full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    if is_full:
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+    else:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    data = base64.b64encode(b"c").decode()
+    error = refused(written({"client-certificate-data": data, "client-key-data": data}))
+    assert error.code == "file-unwritable" and "set TMPDIR" in error.remedy
+
+
 def test_the_user_acts_as_another(server: Server) -> None:
     authorization(written({"token": SECRET, "as": "me", "as-groups": ["admins"]}, server.address), server)
     headers = server.requests[-1][1]
