@@ -5,6 +5,11 @@ from nodekit.failures import Failure
 _SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
 """Sets a kubeconfig that holds one cluster, and what its files hold."""
 _LIMIT_RANGE = "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other"
+_NEW_ID = (
+    "remove /var/lib/dbus/machine-id, from which it would come back, empty /etc/machine-id, run systemd-machine-id-setup and "
+    "restart the kubelet"
+)
+"""What makes a machine's id another (systemd-machine-id-setup(1): that of D-Bus is taken before a new one is made)."""
 CATALOGUE: dict[str, Failure] = {
     "pod-capabilities": Failure(
         "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
@@ -206,12 +211,11 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "cluster-machine-id-shared": Failure(
         "A machine's id is not unique, so its node on the cluster cannot be distinguished from others.",
-        "Give each machine an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the kubelet",
+        f"Give each machine an id of its own: {_NEW_ID}",
         {
             "nodes": (
                 "If the machine was renamed, remove the node of its old name by kubectl delete node; if these are several "
-                "machines, give each an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the "
-                "kubelet"
+                f"machines, give each an id of its own: {_NEW_ID}"
             ),
         },
     ),

@@ -2,13 +2,16 @@
 
 import itertools
 import re
+import shutil
+import subprocess
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusterkit import cluster_errors, guard, pod, runtime_class
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, remedy_for
 from nodekit.rules.kata.guest_memory import pod_overhead
 from nodekit.scripts import script
 
@@ -314,3 +317,18 @@ def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
 def test_request_above_the_limit_is_refused_before_any_node_changes(memory: str, limit: str, fits: bool) -> None:
     with nullcontext() if fits else pytest.raises(NodeError, match="is more than memoryLimit"):
         pod.template("image", "kata", {}, entry="", memory=memory, memory_limit=limit)
+
+
+@pytest.mark.skipif(shutil.which("systemd-machine-id-setup") is None, reason="needs systemd")
+def test_the_remedy_of_a_shared_machine_id_ends_with_another_one(tmp_path: Path) -> None:
+    """systemd takes the id of D-Bus first, which a clone has as well: without its removal the same one came back."""
+    remedy = remedy_for("cluster-machine-id-shared")
+    shared, files = "0123456789abcdef" * 2, [tmp_path / "var/lib/dbus/machine-id", tmp_path / "etc/machine-id"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{shared}\n")
+    if "remove /var/lib/dbus/machine-id" in remedy:
+        files[0].unlink()
+    files[1].write_text("")
+    subprocess.run(["systemd-machine-id-setup", f"--root={tmp_path}"], check=True, capture_output=True)
+    assert files[1].read_text().strip() not in ("", shared)
