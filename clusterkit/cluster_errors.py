@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from clusterkit import certificate_errors
 from nodekit.errors import NodeError
+from nodekit.rules.text import printable
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 """Label that the plugin puts on what it creates, unless it creates by server-side apply (pulumi-kubernetes, `Check`)."""
@@ -54,7 +56,10 @@ def explained(text: str, kind: str, name: str, exists: str) -> NodeError | None:
     if refused := re.search(r'User "([^"]+)" cannot (\w+) resource "([^"]+)"', text):
         user, verb, resource = refused.groups()
         return NodeError("cluster-forbidden", f"{subject}: user {user} may not {verb} {resource}", verbs=verb, resource=resource)
-    if re.search(r"Unauthorized|provide credentials|certificate has expired|must be logged in", text):
+    if words := re.search(r"(x509: |failed to verify certificate).*", text):
+        about = f"{subject}: the API server of the kubeconfig shows a certificate that is not trusted: {printable(words[0], 300)}"
+        return certificate_errors.explained(words[0], about)
+    if re.search(r"Unauthorized|provide credentials|must be logged in", text):
         return NodeError(
             "cluster-login-refused",
             f"{subject}: the API server does not accept the kubeconfig's credentials; they may have expired",

@@ -5,6 +5,11 @@ from nodekit.failures import Failure
 _SET = "kubectl config view --raw --minify --flatten | pulumi config set --secret kata-nodes:kubeconfig"
 """Sets a kubeconfig that holds one cluster, and what its files hold."""
 _LIMIT_RANGE = "Change the namespace's LimitRange, or the template's resources (kubernetes.pod), to fit each other"
+_NEW_ID = (
+    "remove /var/lib/dbus/machine-id, from which it would come back, empty /etc/machine-id, run systemd-machine-id-setup and "
+    "restart the kubelet"
+)
+"""What makes a machine's id another (systemd-machine-id-setup(1): that of D-Bus is taken before a new one is made)."""
 CATALOGUE: dict[str, Failure] = {
     "pod-capabilities": Failure(
         "A container adds capabilities that its pod's RuntimeClass does not keep inside a guest.",
@@ -206,12 +211,11 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "cluster-machine-id-shared": Failure(
         "A machine's id is not unique, so its node on the cluster cannot be distinguished from others.",
-        "Give each machine an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the kubelet",
+        f"Give each machine an id of its own: {_NEW_ID}",
         {
             "nodes": (
                 "If the machine was renamed, remove the node of its old name by kubectl delete node; if these are several "
-                "machines, give each an id of its own: empty /etc/machine-id, run systemd-machine-id-setup and restart the "
-                "kubelet"
+                f"machines, give each an id of its own: {_NEW_ID}"
             ),
         },
     ),
@@ -269,6 +273,8 @@ CATALOGUE: dict[str, Failure] = {
             "auth-provider": "Write the kubeconfig again with {plugin} (its exec section), then: " + _SET,
             "no-context": "Name the context in the stack's file: kubernetes.context",
             "context": "Name one of them in the stack's file (kubernetes.context), or set the kubeconfig of the right cluster",
+            "several": "Merge them into one file (kubectl config view --raw --flatten), and have KUBECONFIG name that",
+            "file": "Correct its path, or let KUBECONFIG name a kubeconfig that this user may read",
             "proxy": "Set proxy-url of the kubeconfig's cluster to such a proxy, or remove it and reach the server another way",
             "impersonation": "Use a context whose user has the rights itself, or acts with at most one entry in as-groups",
         },
@@ -287,9 +293,30 @@ CATALOGUE: dict[str, Failure] = {
         "Start it, or make it reachable from this machine; to set the kubeconfig of another cluster: " + _SET,
         {
             "log": "Read the API server's log",
+            "other": (
+                "Check that this is the API server's address, and which proxy is on the way: something else seems to answer there"
+            ),
             "controller": "Start the controller again, as its Deployment does; it then reports what it lacks",
             "long": "Find what makes its lists so long, and check that this is the right API server",
             "pod": "Check that it runs, and that no network policy keeps the controller's pod from it",
+        },
+    ),
+    "cluster-certificate-untrusted": Failure(
+        "The certificate of the cluster's API server is not trusted.",
+        "If the cluster was made again, set its new kubeconfig: "
+        + _SET
+        + "; if a proxy on the way shows a certificate of its own, keep it out of the way, or add its authority to the "
+        "kubeconfig's certificate-authority-data",
+        {
+            "time": (
+                "Set this machine's clock; if it is right, renew the API server's certificate: kubeadm certs renew apiserver on "
+                "its machines and a restart of it, or for k3s and RKE2 a restart alone"
+            ),
+            "name": (
+                "Reach the API server by a name or address that its certificate is for, or set tls-server-name of the "
+                "kubeconfig's cluster to one"
+            ),
+            "controller": "Delete the controller's pod, so that the next one gets the cluster's present authority",
         },
     ),
     "cluster-object-refused": Failure(
@@ -312,6 +339,9 @@ CASES = {
             "changed their ConfigMap, pulumi up --refresh writes it again"
         ),
         "kata-deploy-value": "Leave it out of values, and use that setting",
+    },
+    "file-unwritable": {
+        "temporary": "Free space there, or set TMPDIR to a folder that this user may write, then run again",
     },
     "file-unreadable": {
         "settings": "Mount the settings' ConfigMap there",

@@ -207,7 +207,7 @@ async def _measured(
     except TimeoutError:
         cause = f"no answer within {seconds:g} s; look whether the node is busy or hangs"
     except (CommandError, NodeError, ValueError) as error:
-        cause = str(error)
+        cause = error.sentence() if isinstance(error, NodeError) else str(error)
     finally:
         if connection is not None:
             pool.drop(connection.login)

@@ -105,7 +105,7 @@ class Reading:
         try:
             server = Server(self.cluster)
         except NodeError as error:
-            self.cause = one_line(str(error))
+            self.cause = one_line(error.sentence())
         except UNREADABLE as error:
             self.cause = f"{MALFORMED} ({type(error).__name__})"
         else:
@@ -198,7 +198,7 @@ def measured(server: Server, item: ClusterObject) -> MeasuredObject:
             if gone := node is None:
                 notes = [*notes, f"{item.label}: node {printable(item.proof_of, 253)} {GONE}, so this proves none"]
     except NodeError as error:
-        cause = one_line(str(error))
+        cause = one_line(error.sentence())
     except UNREADABLE as error:
         cause = f"{MALFORMED} ({type(error).__name__})"
     return MeasuredObject(item, cause, tuple(different), tuple(notes), gone)
@@ -217,7 +217,8 @@ def kubeconfig(cluster: Cluster) -> str:
         if len(paths) > 1:
             raise NodeError(
                 "kubeconfig-invalid",
-                f"the stack's provider {cluster.name} has no kubeconfig, and KUBECONFIG names several files; merge them into one",
+                f"the stack's provider {cluster.name} has no kubeconfig, and KUBECONFIG names several files",
+                "several",
             )
         text = paths[0]
     try:
@@ -225,7 +226,8 @@ def kubeconfig(cluster: Cluster) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         unknown = "the user whose home it begins with is not known here" if isinstance(error, RuntimeError) else "it is no text"
         why = getattr(error, "strerror", None) or unknown
-        raise NodeError("kubeconfig-invalid", f"{printable(text, 200)} of provider {cluster.name}: {why}") from None
+        message = f"the kubeconfig {printable(text, 200)} of provider {cluster.name} cannot be read: {why}"
+        raise NodeError("kubeconfig-invalid", message, "file") from None
     # In a file of the environment, paths begin in its folder; the plugin reads a provider's own setting as a text without one.
     return content if cluster.kubeconfig else _with_whole_paths(content, Path(text).expanduser().absolute().parent)
 

@@ -310,7 +310,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "cgroup-drivers-differ": Failure(
         "Kubelet and container runtime manage cgroups differently, so Kata pods would be killed.",
-        "Set both to the same driver, systemd on a system with systemd, and restart both",
+        "Drain the node if it has pods, since they do not survive it; then set both to the same driver, systemd on a system with "
+        "systemd, and restart both",
     ),
     "handler-foreign": Failure(
         "A handler of that name is already registered on the node and does not do what ours would.",
@@ -336,7 +337,8 @@ CATALOGUE: dict[str, Failure] = {
     ),
     "kata-foreign-install": Failure(
         "/opt/kata holds a Kata that this program did not put there.",
-        "Remove kata.install to use what is there, or remove {folder} first",
+        "Remove kata.install to use what is there, or have it removed first by what installed it, such as kata-deploy by its "
+        "chart; remove {folder} yourself only if a person put it there and nothing runs from it",
     ),
     "kata-release-unlisted": Failure(
         "The table of Kata's releases has no archive for this version, runtime or architecture.",

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
+from clusterkit import certificate_errors
 from clusterkit.api import answers
 from nodekit.errors import NodeError
 from nodekit.rules.text import public
@@ -77,10 +78,11 @@ class Caller:
     login_case: str = ""
     forbidden_case: str = ""
     unreachable_case: str = ""
+    authority_case: str = ""
 
 
 PERSON = Caller("the kubeconfig's user", "the kubeconfig's credentials; they may have expired")
-CONTROLLER = Caller("the controller", "the controller's credentials", "token", "controller", "pod")
+CONTROLLER = Caller("the controller", "the controller's credentials", "token", "controller", "pod", "controller")
 
 
 class Changed(Exception):
@@ -293,7 +295,8 @@ class Client:
             why = str(getattr(error, "reason", None) or error)[:300]
         except ValueError as error:
             why = type(error).__name__  # its text may hold a header
-        raise NodeError(
+        untrusted = f"the API server {self.server} shows a certificate that is not trusted: {why}"
+        raise certificate_errors.explained(why, untrusted, self.caller.authority_case) or NodeError(
             "cluster-unreachable", f"the API server {self.server} does not answer: {why}", self.caller.unreachable_case
         )
 
@@ -320,13 +323,14 @@ class Client:
             return NodeError(
                 "cluster-unreachable",
                 f"the API server {self.server} did not answer with a JSON object when asked to {verb} {resource}",
-                "log",
+                "other",
             )
         answered = f"the API server {self.server} answered {status} {answer.reason or ''}".rstrip()
         answered += f" when asked to {verb} {resource}{because}"
         if 400 <= status < 500 and status != 429 and reason:
             return NodeError("cluster-object-refused", answered)
-        return NodeError("cluster-unreachable", answered, "log")
+        # An API server has a reason for each of its refusals, but where it is too busy for one.
+        return NodeError("cluster-unreachable", answered, "log" if status == 429 or status >= 500 else "other")
 
 
 def cut_short(resource: str, server: str) -> NodeError:

@@ -282,14 +282,17 @@ def trust(chosen: Login, held: Credentials, public: str) -> ssl.SSLContext:
 def present(context: ssl.SSLContext, held: Credentials) -> None:
     """Have the connections that are made from now on present the certificate."""
     # The ssl module takes a certificate and its key from files alone.
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = Path(folder, "certificate"), Path(folder, "key")
-        certificate.write_bytes(held.certificate)
-        key.write_bytes(held.key)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = Path(folder, "certificate"), Path(folder, "key")
+            certificate.write_bytes(held.certificate)
+            key.write_bytes(held.key)
             context.load_cert_chain(certificate, key, password="")
-        except ssl.SSLError:
-            raise _unreadable() from None
+    except ssl.SSLError:
+        raise _unreadable() from None
+    except OSError as error:
+        why = error.strerror or error
+        raise NodeError("file-unwritable", f"The folder for temporary files cannot be written: {why}", "temporary") from None
 
 
 def _unreadable() -> NodeError:

@@ -91,6 +91,11 @@ class State(NamedTuple):
 ABSENT = State("absent")
 
 
+def refusal_case(error: OSError, otherwise: str = "") -> str:
+    """The case of `file-unreadable` or `file-unwritable` for what the system refused: `root` where this user may not do it."""
+    return "root" if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0 else otherwise
+
+
 @contextmanager
 def writing(path: str, place: Path | None = None) -> Iterator[None]:
     """Convert the system's refusal to write `path`, which lies at `place`, into NodeError `file-unwritable`."""
@@ -99,7 +104,7 @@ def writing(path: str, place: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if place is not None and error.errno in (errno.EPERM, errno.EBUSY):
             refuse_protected(path, place)
-        raise NodeError("file-unwritable", f"{path} cannot be written: {error.strerror or error}") from None
+        raise NodeError("file-unwritable", f"{path} cannot be written: {error.strerror or error}", refusal_case(error)) from None
 
 
 def flag(place: Path) -> str | None:
@@ -191,7 +196,8 @@ def resolve(root: Path, path: str, *, last: bool = True) -> str:
             target = os.readlink("/".join([top, *resolved, part])) if last or todo else None  # noqa: PTH115
         except OSError as error:
             if error.errno not in NO_LINK:
-                raise NodeError("file-unreadable", f"{path[:200]} cannot be looked at: {error.strerror}", "named") from None
+                message = f"{path[:200]} cannot be looked at: {error.strerror}"
+                raise NodeError("file-unreadable", message, refusal_case(error, "named")) from None
             target = None
         if target is None:
             resolved.append(part)
@@ -227,7 +233,7 @@ def names_in(root: Path, folder: str) -> list[str]:
     except NotADirectoryError:
         raise NodeError("file-invalid", f"{folder} is not a folder", "move") from None
     except OSError as error:
-        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", "root") from None
+        raise NodeError("file-unreadable", f"{folder} cannot be read: {error.strerror}", refusal_case(error, "disk")) from None
 
 
 def matching(root: Path, pattern: str) -> list[str]:
@@ -241,7 +247,8 @@ def matching(root: Path, pattern: str) -> list[str]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # no file has such a name
             return []
-        raise NodeError("file-unreadable", f"What {pattern} stands for cannot be read: {error.strerror}", "disk") from None
+        message = f"What {pattern} stands for cannot be read: {error.strerror}"
+        raise NodeError("file-unreadable", message, refusal_case(error, "disk")) from None
 
 
 def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
@@ -266,7 +273,9 @@ def look(root: Path, path: str, limit: int = MAX_FILE) -> State:
     except Unfit as error:
         raise NodeError("file-invalid", f"{path} {error.strerror}", "move") from None
     except OSError as error:
-        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror or error}", "disk") from None
+        raise NodeError(
+            "file-unreadable", f"{path} cannot be read: {error.strerror or error}", refusal_case(error, "disk")
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -140,9 +140,20 @@ def tool_files(sandbox: str | None) -> dict[str, bytes | str]:
 
 
 def node_files(sandbox: str | None) -> dict[str, bytes]:
-    """Path without a leading slash -> content: what a promise of `sandbox` needs and is installed here, with its libraries."""
+    """Path without a leading slash -> content: what a promise of `sandbox` needs and is installed here, with its libraries.
+
+    Raises NodeError `file-unreadable`.
+    """
     places = {place: file for tool in brought(sandbox) for place, file in closure(tool).items()}
-    return {place.lstrip("/"): read(file, MAX_PROGRAM) for place, file in places.items()}
+    return {place.lstrip("/"): _content(file) for place, file in places.items()}
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read(file, MAX_PROGRAM)
+    except OSError as error:
+        message = f"{file}, which goes into the proof's guest, cannot be read: {error.strerror}"
+        raise NodeError("file-unreadable", message, "disk") from None
 
 
 def build(nonce: str, image_type: str | None = None, sandbox: str | None = None) -> bytes:

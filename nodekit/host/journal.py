@@ -23,6 +23,7 @@ from nodekit.host.files import (
     missing_folders,
     physical,
     put,
+    refusal_case,
     remove_folders,
     resolve,
     state_folder,
@@ -261,7 +262,9 @@ def journals(root: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise NodeError("file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", "root") from None
+        raise NodeError(
+            "file-unreadable", f"{STATE_FOLDER} cannot be read: {error.strerror}", refusal_case(error, "disk")
+        ) from None
 
 
 def recorded(root: Path, name: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host import units
-from nodekit.host.files import read_bytes, resolve
+from nodekit.host.files import read_bytes, refusal_case, resolve
 from nodekit.host.reading import start
 from nodekit.rules.docker import daemon_json
 from nodekit.rules.kata import kata_launchers, kata_layout, shim_scripts
@@ -122,4 +122,4 @@ def _script(root: Path, path: str) -> str:
         text = start(root / resolve(root, path).lstrip("/"), MAX_SCRIPT)
         return text.decode(errors="replace") if text.startswith(b"#!") else ""
     except OSError as error:
-        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", "root") from None
+        raise NodeError("file-unreadable", f"{path} cannot be read: {error.strerror}", refusal_case(error, "disk")) from None

@@ -4,11 +4,12 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nodekit.errors import NodeError
 from nodekit.host.failpoints import reach
+from nodekit.host.files import refusal_case
 
 LOCK = "run/kata-nodes.lock"
 POLL = 0.1
@@ -22,7 +23,7 @@ def holder(root: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NodeError("file-unreadable", f"/{LOCK} cannot be read: {error.strerror}", "root") from None
+        raise NodeError("file-unreadable", f"/{LOCK} cannot be read: {error.strerror}", refusal_case(error, "disk")) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -48,7 +49,7 @@ def node_lock(root: Path, timeout: float) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise NodeError("file-unwritable", f"/{LOCK} cannot be opened: {error.strerror}", "root") from None
+        raise NodeError("file-unwritable", f"/{LOCK} cannot be opened: {error.strerror}", refusal_case(error)) from None
     try:
         end = time.monotonic() + timeout
         while True:
@@ -59,8 +60,9 @@ def node_lock(root: Path, timeout: float) -> Iterator[None]:
                 if time.monotonic() >= end:
                     raise NodeError("node-busy", f"Another run holds /{LOCK} ({_named(handle)}); waited {timeout:g} s") from None
                 time.sleep(POLL)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full /run: the lock holds without the name of who has it
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         reach("lock-taken")
         yield
     finally:

@@ -96,3 +96,24 @@ def test_a_cluster_without_the_kind_of_the_guard_is_known_before_its_nodes_are_c
     with pytest.raises(NodeError) as caught:
         reader.require_policies()
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        (200, b"<html>Sign in</html>", "something else seems to answer there"),
+        (302, b"", "something else seems to answer there"),
+        (400, b"Client sent an HTTP request to an HTTPS server.", "something else seems to answer there"),
+        (404, b"<html>nginx</html>", "something else seems to answer there"),
+        (429, b"Too many requests, please try again later.", "Read the API server's log"),
+        (503, b"no healthy upstream", "Read the API server's log"),
+    ],
+)
+def test_what_is_no_api_server_is_not_looked_for_in_the_log_of_one(status: int, body: bytes, remedy: str) -> None:
+    class Answering(Connections):
+        def urlopen(self, *_: Any, **__: Any) -> urllib3.HTTPResponse:
+            return urllib3.HTTPResponse(io.BytesIO(body), status=status, preload_content=False)
+
+    with pytest.raises(NodeError) as caught:
+        client(Answering()).listed("nodes", "/api/v1/nodes")
+    assert caught.value.code == "cluster-unreachable" and remedy in caught.value.remedy

@@ -3,10 +3,12 @@
 import base64
 import ipaddress
 import json
+import re
 import ssl
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -490,6 +492,53 @@ def test_an_authority_that_is_no_root_is_trusted_as_by_kubectl(
     (tmp_path / "kubeconfig").write_text(text)
     api = Api(cast(Settings, SimpleNamespace(proof="p", namespace="n", selector="s")))
     assert len(list(api.pages("nodes"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "remedy"),
+    [
+        (
+            "authority",
+            "self-signed certificate|local issuer certificate",
+            "If the cluster was made again, set its new kubeconfig",
+        ),
+        ("time", "certificate has expired", "Set this machine's clock; if it is right, renew the API server's certificate"),
+        ("name", "certificate is not valid for 'localhost'", "set tls-server-name of the kubeconfig's cluster"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_not_called_a_server_that_does_not_answer(
+    fault: str, words: str, remedy: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a cluster that was made again at its address. "Start it" helps nobody then, nor does to ask it again for minutes."""
+    if fault == "time":
+        monkeypatch.setattr(certificates, "LIFETIME", timedelta(minutes=-30))
+    (tmp_path / "other").mkdir()
+    chain(tmp_path)
+    chain(tmp_path / "other")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    authority = tmp_path / ("other/root.crt" if fault == "authority" else "ca.crt")
+    address = f"https://{'localhost' if fault == 'name' else '127.0.0.1'}:{server.server_port}"
+    error = refused(written({"token": SECRET}, address, **{"certificate-authority": str(authority)}))
+    assert error.code == "cluster-certificate-untrusted", error.sentence()
+    assert re.search(words, error.message) and remedy in error.remedy
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_certificate_for_which_there_is_no_temporary_folder_is_no_traceback(
+    is_full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    if is_full:
+        monkeypatch.setattr(Path, "write_bytes", refuse)
+    else:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    data = base64.b64encode(b"c").decode()
+    error = refused(written({"client-certificate-data": data, "client-key-data": data}))
+    assert error.code == "file-unwritable" and "set TMPDIR" in error.remedy
 
 
 def test_the_user_acts_as_another(server: Server) -> None:

@@ -2,13 +2,16 @@
 
 import itertools
 import re
+import shutil
+import subprocess
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusterkit import cluster_errors, guard, pod, runtime_class
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, remedy_for
 from nodekit.rules.kata.guest_memory import pod_overhead
 from nodekit.scripts import script
 
@@ -214,6 +217,19 @@ def test_names_from_settings_stay_text_within_an_expression() -> None:
         ),
         ("configured Kubernetes cluster is unreachable: Unauthorized", "cluster-login-refused", ["expired", "new kubeconfig"]),
         ("dial tcp 127.0.0.1:1: connect: connection refused", "cluster-unreachable", ["does not answer", "make it reachable"]),
+        (
+            'configured Kubernetes cluster is unreachable: unable to load schema information from the API server: Get "https://h:1/'
+            'openapi/v2": tls: failed to verify certificate: x509: certificate signed by unknown authority',
+            "cluster-certificate-untrusted", ["unknown authority", "If the cluster was made again, set its new kubeconfig"],
+        ),
+        (
+            "unreachable: x509: certificate has expired or is not yet valid: current time 2026-11-30 is after 2026-11-01",
+            "cluster-certificate-untrusted", ["Set this machine's clock; if it is right, renew the API server's certificate"],
+        ),
+        (
+            "unreachable: x509: certificate is valid for 10.96.0.1, not 203.0.113.7",
+            "cluster-certificate-untrusted", ["not 203.0.113.7", "tls-server-name"],
+        ),
         ("the apiVersion for this resource does not exist", "cluster-too-old", ["1.30"]),
     ],
 )  # fmt: skip
@@ -301,3 +317,18 @@ def test_object_is_made_only_where_a_taken_name_is_refused() -> None:
 def test_request_above_the_limit_is_refused_before_any_node_changes(memory: str, limit: str, fits: bool) -> None:
     with nullcontext() if fits else pytest.raises(NodeError, match="is more than memoryLimit"):
         pod.template("image", "kata", {}, entry="", memory=memory, memory_limit=limit)
+
+
+@pytest.mark.skipif(shutil.which("systemd-machine-id-setup") is None, reason="needs systemd")
+def test_the_remedy_of_a_shared_machine_id_ends_with_another_one(tmp_path: Path) -> None:
+    """systemd takes the id of D-Bus first, which a clone has as well: without its removal the same one came back."""
+    remedy = remedy_for("cluster-machine-id-shared")
+    shared, files = "0123456789abcdef" * 2, [tmp_path / "var/lib/dbus/machine-id", tmp_path / "etc/machine-id"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{shared}\n")
+    if "remove /var/lib/dbus/machine-id" in remedy:
+        files[0].unlink()
+    files[1].write_text("")
+    subprocess.run(["systemd-machine-id-setup", f"--root={tmp_path}"], check=True, capture_output=True)
+    assert files[1].read_text().strip() not in ("", shared)

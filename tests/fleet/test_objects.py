@@ -5,6 +5,7 @@ Lost if these fail: a change on a cluster that nobody sees, a drift that is none
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from clusterkit import guard, pod_proof
 from fleet import cluster_objects, cure, object_difference, shown
 from fleet.__main__ import _exit, _summary
 from fleet.cluster_objects import ClusterObject
-from fleet.measure_objects import MeasuredCluster, MeasuredObject
+from fleet.measure_objects import MeasuredCluster, MeasuredObject, Reading
 from fleet.object_difference import ObjectDifference, another_job, another_machine, compare, differences, without_handler
 from fleet.stack import Answers
 from fleet.stack import of as stack_of
@@ -451,3 +452,18 @@ def test_a_row_an_object_and_one_for_a_cluster_that_is_not_reached() -> None:
     document = shown.document("s", Answers([], [dead]), [])
     assert document["clusters"][0]["reached"] is False and document["objects"][0]["reached"] is False
     assert document["objects"][0]["cause"] == "it does not answer" and dead.unmeasured == 1
+
+
+def test_a_cluster_that_is_not_reached_has_a_remedy_and_a_code_as_in_an_up() -> None:
+    """`kata-nodes drift` said that the credentials may have expired, and nothing of what to do."""
+    (cluster,) = cluster_objects.of(deployment(runtime_class()))
+    nowhere = replace(cluster, context="nowhere")
+    cause = str(Reading(nowhere, 10.0, lambda _: None).result().cause)
+    assert cause.startswith("the kubeconfig has no context nowhere; its contexts: none. Name one of them"), cause
+    assert cause.endswith("[kubeconfig-invalid]")
+    server = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "prod", "context": {"cluster": "c"}}
+    text = json.dumps({"clusters": [server], "contexts": [context]})
+    measured = Reading(replace(cluster, kubeconfig=text), 10.0, lambda _: None).result()
+    cause = str(measured.cause)
+    assert "does not answer" in cause and "make it reachable" in cause and cause.endswith("[cluster-unreachable]")

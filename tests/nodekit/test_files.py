@@ -1,5 +1,6 @@
 """Transactions on files. Lost if these fail: a node left half changed, or a first state that nobody can put back."""
 
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from nodekit.errors import NodeError
 from nodekit.host import apt, files, journal, kata_start, proofs
 from nodekit.host.files import MAX_FILE, State, read_bytes, resolve
 from nodekit.host.journal import Transaction, journals, outlook, recorded, restore
-from nodekit.host.lock import LOCK, node_lock
+from nodekit.host.lock import LOCK, holder, node_lock
 from nodekit.host.node import OsRelease, boot_id, os_release
 from nodekit.rules.kata.kata_start_model import File
 from nodekit.rules.node_state import ProveState
@@ -483,6 +484,55 @@ def test_links_are_resolved_below_the_root(root: Path) -> None:
         resolve(root, "/etc/loop")
     with pytest.raises(NodeError, match="not an absolute path"):
         resolve(root, "etc/plain")
+
+
+REFUSALS = [
+    (errno.EACCES, 1000, "Run the program as root", "Run the program as root"),
+    (errno.EROFS, 1000, "make the file system writable", "Check the file and its disk"),
+    (errno.EACCES, 0, "make the file system writable", "Check the file and its disk"),
+    (errno.ENOSPC, 0, "make the file system writable", "Check the file and its disk"),
+]
+"""What the system refuses, to whom, and the remedy of a write and of a read."""
+
+
+@pytest.mark.parametrize(("number", "user", "of_write", "of_read"), REFUSALS)
+def test_only_a_user_who_may_not_is_told_to_be_root(
+    number: int, user: int, of_write: str, of_read: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root on a full /run was told to be root, and a user without the right to read a file to check its disk."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    def lock() -> None:
+        with node_lock(root, 0):
+            pytest.fail("nothing is locked")
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "open", refuse)
+    writes = (lock, lambda: files.replace(root, "/etc/plain", b"x"), lambda: files.refuse_unwritable(root, "/etc/plain"))
+    monkeypatch.setattr(files, "look", lambda *_: State("file"))
+    for write in writes:
+        with pytest.raises(NodeError) as caught:
+            write()
+        assert caught.value.code == "file-unwritable" and of_write in caught.value.remedy
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "lstat", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for read in (lambda: files.look(root, "/etc/plain"), lambda: files.names_in(root, "/etc"), lambda: journals(root)):
+        with pytest.raises(NodeError) as caught:
+            read()
+        assert caught.value.code == "file-unreadable" and of_read in caught.value.remedy
+
+
+def test_the_lock_holds_where_no_room_is_left_for_the_name_of_its_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with node_lock(root, 0):
+        assert holder(root) == "process unknown"
 
 
 def test_a_lock_that_another_run_holds_is_waited_for(root: Path) -> None:

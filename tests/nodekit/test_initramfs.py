@@ -1,5 +1,6 @@
 """The RAM disk of a proof: an archive that another cpio reads, the same for the same input, with a busybox that can start."""
 
+import errno
 import shutil
 import stat
 import struct
@@ -84,3 +85,14 @@ def test_a_busybox_without_a_needed_applet_is_refused_naming_it(monkeypatch: pyt
     monkeypatch.setattr(initramfs, "APPLETS", ("sh", "no-such-applet"))
     with pytest.raises(NodeError, match="lacks no-such-applet"):
         build("n")
+
+
+def test_a_tool_that_the_disk_does_not_give_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(initramfs, "closure", lambda name: {f"/usr/bin/{name}": Path(f"/usr/bin/{name}")})
+    monkeypatch.setattr(initramfs, "read", refuse)
+    with pytest.raises(NodeError) as caught:
+        initramfs.node_files("bubblewrap")
+    assert caught.value.code == "file-unreadable" and "/usr/bin/bwrap" in caught.value.message
