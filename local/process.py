@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, of_system
 from nodekit.host.node import boot_id
 from nodekit.host.reading import MAX_OWN, MAX_SYSTEM, read, read_text
 from nodekit.rules.text import harmless
@@ -69,7 +69,7 @@ def spawn(command: list[str], record: Path, log: Path) -> int:
             )
     except subprocess.SubprocessError as error:
         # All that Python says of what failed before the program's own code.
-        raise OSError(f"{record} cannot be written, so {command[0]} was not started; check the space on its disk") from error
+        raise NodeError("file-unwritable", f"{record} cannot be written, so {command[0]} was not started") from error
     except OSError as error:
         record.unlink(missing_ok=True)
         raise NodeError("local-program-not-started", f"{command[0]} cannot be run ({error.strerror})") from error
@@ -274,11 +274,9 @@ def serve_verbs(verbs: Mapping[str, Verb], program: str) -> int:
         if not isinstance(settings, dict):
             raise NodeError("bad-input", "standard input does not hold a JSON object", "object")
         print(json.dumps(verbs[sys.argv[1]](settings)))
-    except NodeError as error:
-        progress(f"{program}: {error.sentence()}")
-        return 1
-    except OSError as error:
-        progress(f"{program}: {error}")
+    except (NodeError, OSError) as error:
+        refusal = error if isinstance(error, NodeError) else of_system(error)
+        progress(f"{program}: {refusal.sentence()}")
         return 1
     except Interrupted:
         progress(f"{program}: interrupted; what it had started is gone")

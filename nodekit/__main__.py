@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nodekit import __version__
-from nodekit.errors import NodeError
+from nodekit.errors import NodeError, of_system
 from nodekit.host import signals
 from nodekit.progress import say
 from nodekit.rules.text import harmless
@@ -141,7 +141,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = _module(name)
         result = {"verb": name, **command.run(desired_state(_read()), root)} if name in VERBS else command.run(root, **options)
-    except NodeError as error:
+    except (NodeError, OSError) as raised:
+        error = raised if isinstance(raised, NodeError) else of_system(raised)
         if as_json:
             _printed(json.dumps({"error": error.as_dict()}, sort_keys=True) + "\n")
         say(f"error: {error.sentence()}")

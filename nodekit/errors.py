@@ -72,3 +72,9 @@ class NodeError(Exception):
     def sentence(self) -> str:
         """What a person reads: the message, then the remedy."""
         return harmless(f"{self.message.rstrip('.')}. {self.remedy.rstrip('.')}. [{self.code}]")
+
+
+def of_system(error: OSError) -> NodeError:
+    """What no part of the program foresaw that the system would refuse, for the outermost handler of a program."""
+    what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error) or type(error).__name__
+    return NodeError("system-refused", f"The system refuses: {what}")

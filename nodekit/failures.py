@@ -134,6 +134,10 @@ CATALOGUE: dict[str, Failure] = {
             "which undoes the node and sets it up again",
         },
     ),
+    "system-refused": Failure(
+        "The operating system refuses a call, where this program foresees no refusal.",
+        "Check the disks, the memory and the limits of this machine (df, dmesg, ulimit -a), then run again",
+    ),
     "file-unreadable": Failure(
         "A file cannot be read.",
         "Name {expected}",

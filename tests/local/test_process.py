@@ -1,5 +1,7 @@
 """Nothing is left running, and nothing foreign is ever ended or removed."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -86,7 +88,7 @@ def test_a_missing_program_is_named_and_leaves_no_record(tmp_path: Path) -> None
 
 def test_a_record_that_cannot_be_written_is_named_and_nothing_runs(tmp_path: Path) -> None:
     (tmp_path / "process.json").mkdir()  # as a full disk refuses it
-    with pytest.raises(OSError, match=r"process\.json cannot be written"):
+    with pytest.raises(NodeError, match=r"process\.json cannot be written"):
         sleeper(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert not (tmp_path / "ran").exists()
 
@@ -171,3 +173,23 @@ def test_signals_are_restored_after_a_start(tmp_path: Path) -> None:
     sleeper(tmp_path)
     process.stop(tmp_path / "process.json")
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_what_the_system_refuses_unforeseen_has_a_code_and_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(settings: dict[str, object]) -> dict[str, object]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/kata-nodes/disk")
+
+    monkeypatch.setattr(sys, "argv", ["local.machine", "up"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("{}"))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    before = os.umask(0o022)
+    try:
+        assert process.serve_verbs({"up": full}, "local.machine") == 1
+    finally:
+        os.umask(before)
+    assert capsys.readouterr().err == (
+        "local.machine: The system refuses: /srv/kata-nodes/disk: No space left on device. Check the disks, the memory and the "
+        "limits of this machine (df, dmesg, ulimit -a), then run again. [system-refused]\n"
+    )

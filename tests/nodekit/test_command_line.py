@@ -1,5 +1,6 @@
 """The command line as a person or a script meets it: help that lists all, JSON or text, exit codes, another root."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekit.__main__ import QUESTIONS, VERBS
+from nodekit.__main__ import QUESTIONS, VERBS, main
+from nodekit.commands import effective
 from nodekit.host.failpoints import POINTS
 from nodekit.rules.kata.kata_layout import DROP_IN
 from tests.nodekit.kata_release import BASE, CONFIG, FOLDER
@@ -192,3 +194,19 @@ def test_folders_that_it_makes_are_readable_for_every_user_whatever_the_login_s_
     assert result.returncode == 0, result.stderr
     assert (root / FOLDER / "config.d").stat().st_mode & 0o777 == 0o755
     assert (root / "var/lib/kata-nodes").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_the_system_refuses_unforeseen_has_a_code_and_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """Lost if this fails: the cause, between the lines of a traceback."""
+
+    def run(root: Path, **options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/proc/self/fd")
+
+    monkeypatch.setattr(effective, "run", run)
+    assert main(["effective", "--root", str(tmp_path), *(["--json"] if as_json else [])]) == 1
+    output = capsys.readouterr()
+    assert "error: The system refuses: /proc/self/fd: Too many open files. Check the disks" in output.err
+    assert not as_json or json.loads(output.out)["error"]["code"] == "system-refused"
