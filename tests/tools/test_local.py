@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekit.rules.proof.ladder import brought
+from nodekit.rules.proof.sandboxes import SANDBOXES
 from tools import local
 from tools.cache import SetupError, exit_status
 
@@ -106,3 +108,11 @@ def test_python_that_is_too_old_is_named(tmp_path: Path) -> None:
     result = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1 and result.stderr.startswith("error: python3 is Python 3.")
     assert result.stderr.endswith("Put Python 3.11 to 3.14 first on PATH as python3.\n")
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_set_up_installs_what_guests_of_tests_are_packed_from(sandbox: str) -> None:
+    """A machine without bubblewrap was set up whole, and every test of a guest or a container failed on it."""
+    listed = {line.split()[0] for line in (CHECKOUT / "tools/debian-packages.txt").read_text().splitlines() if line[:1] != "#"}
+    essential = {"setpriv"}  # of util-linux, which every Debian has
+    assert not {"busybox", "qemu-system-x86_64", *brought(sandbox)} - listed - essential
