@@ -76,5 +76,5 @@ class NodeError(Exception):
 
 def of_system(error: OSError) -> NodeError:
     """What no part of the program foresaw that the system would refuse, for the outermost handler of a program."""
-    what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error) or type(error).__name__
-    return NodeError("system-refused", f"The system refuses: {what}")
+    cause = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error) or type(error).__name__
+    return NodeError("system-refused", f"The system refuses: {cause}")

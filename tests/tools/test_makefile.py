@@ -30,6 +30,6 @@ def test_bash_is_that_of_path(tmp_path: Path) -> None:
     (tmp_path / "bash").write_text('#!/bin/sh\necho "bash of PATH"\n')
     (tmp_path / "bash").chmod(0o755)
     environment = {**os.environ, "MAKEFLAGS": "", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    argv = ["make", "--file", REPOSITORY / "Makefile", "down"]
+    argv = ["make", "--no-print-directory", "--file", REPOSITORY / "Makefile", "down"]
     result = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout == "bash of PATH\n", result.stderr
