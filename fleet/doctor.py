@@ -23,10 +23,10 @@ from fleet.errors import FleetError
 from fleet.stack import of, without_proof
 from nodekit.errors import NodeError
 from nodekit.host.reading import MAX_OWN, read_text
-from nodekit.rules.docker.apt_source import DOCKER_ADDRESS, without_login
+from nodekit.rules.docker.apt_source import DOCKER_ADDRESS
 from nodekit.rules.kata import kata_releases
 from nodekit.rules.node_state import HYPERVISOR, KATA_RUNTIME, KATA_VERSION
-from nodekit.rules.text import printable
+from nodekit.rules.text import printable, public
 from stacks.stack_file import handed_over, loaded, misplaced, namespaced
 
 PYTHON = (3, 11)
@@ -190,7 +190,7 @@ def _engine() -> list[Finding]:
         return [*findings, Finding("login", "pulumi whoami --json printed no login", "Put another pulumi first on PATH")]
     url = str(login.get("url", ""))
     # The address of a PostgreSQL backend has its password in it.
-    findings.append(Finding("login", printable(f"{login.get('user')} at {without_login(url)}", 200)))
+    findings.append(Finding("login", printable(f"{login.get('user')} at {public(url)}", 200)))
     findings += _damaged_states(url)
     command = '"command"' in plugins or any(part.name.startswith("pulumi-resource-command") for part in _path())
     cure = "" if command else "pulumi install, or start this by tools/kata-nodes, which brings a stand-in"

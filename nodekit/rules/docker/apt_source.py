@@ -209,11 +209,6 @@ def _plain(address: str) -> str:
     return re.sub(r"^[a-z0-9+.-]+://(?:[^/@]*@)?", "http://", address).removesuffix("/")
 
 
-def without_login(address: str) -> str:
-    """An address for a sentence: without user name and password, which an entry of others can have."""
-    return printable(re.sub(r"(?<=://)[^/]*@", "", address), 200)
-
-
 def same_address(first: str, other: str) -> bool:
     """Whether apt takes two addresses for one repository's."""
     return _plain(first) == _plain(other)
@@ -252,7 +247,7 @@ def refuse_contradiction(entries: Sequence[Entry]) -> None:
                     continue
                 raise NodeError(
                     "apt-sources-invalid",
-                    f"{known.where} and {entry.where} are entries for the same repository, {without_login(address)} "
+                    f"{known.where} and {entry.where} are entries for the same repository, {public(address)} "
                     f"{printable(suite, 80)}, and differ in Signed-By: {_key_of(known.source)} and {_key_of(entry.source)}; apt "
                     "reads no list at all then",
                     "conflict",
